@@ -1,0 +1,180 @@
+//! Builds the parts, runs them, stops them.
+
+use std::future::IntoFuture;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, ensure};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::deliver::Deliver;
+use crate::domain::address::AddressPolicy;
+use crate::domain::lanes::Limits;
+use crate::domain::retry::RetrySchedule;
+use crate::http::{self, AppState};
+use crate::ingest::Ingest;
+use crate::outbound::{Outbound, OutboundConfig};
+use crate::store::{Handover, Store, WriterTask};
+use crate::{retention, telemetry};
+
+/// A running host.
+pub struct App {
+    address: SocketAddr,
+    config: Config,
+    store: Arc<Store>,
+    deliver: Arc<Deliver>,
+    /// Soft: take nothing new and finish.
+    soft: CancellationToken,
+    /// Hard: drop what runs.
+    hard: CancellationToken,
+    writer_stop: CancellationToken,
+    /// The writer apart from the rest: it must outlive them.
+    writer: JoinSet<&'static str>,
+    tasks: JoinSet<&'static str>,
+}
+
+/// Starts a host; when this returns it listens.
+pub async fn start(config: Config, clock: Clock) -> anyhow::Result<App> {
+    config.check()?;
+    let key = config.master_key.as_ref().context(
+        "setting `master_key` is missing: base64 of 32 bytes, such as `openssl rand -base64 32` makes; keep it",
+    )?;
+    let metrics = telemetry::metrics();
+    let limits = Limits { in_flight: config.max_in_flight, per_endpoint: config.max_in_flight_per_endpoint };
+    let handover = Arc::new(Handover::new(limits));
+    let store = Arc::new(Store::open_to_serve(&config.database_url, key, clock.clone(), handover).await?);
+    let policy = if config.allow_insecure_endpoints {
+        tracing::warn!("`allow_insecure_endpoints` is on: tenants can reach this machine's network");
+        AddressPolicy::AllowInsecure
+    } else {
+        AddressPolicy::PublicOnly
+    };
+    let outbound = Outbound::new(OutboundConfig {
+        policy,
+        attempt_timeout: config.attempt_timeout,
+        extra_ca: config.extra_ca.clone(),
+        dns_servers: config.dns_servers.clone(),
+    })?;
+    let (soft, hard, writer_stop) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
+    let (writer, writer_task) = WriterTask::new(store.clone(), config.lease, config.disable_after_failing_for);
+    let deliver = Arc::new(Deliver::new(
+        store.clone(),
+        writer.clone(),
+        outbound,
+        clock.clone(),
+        RetrySchedule::new(config.retry_delays.clone()),
+        config.attempt_timeout,
+        hard.clone(),
+    ));
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .with_context(|| format!("cannot listen on {} (setting `listen`)", config.listen))?;
+    let address = listener.local_addr()?;
+    let ingest = Ingest::new(store.clone(), writer, clock.clone());
+    let state = AppState::new(store.clone(), ingest, deliver.clone(), policy, config.operator_token.clone(), metrics);
+    let server = axum::serve(listener, http::router(state)).with_graceful_shutdown(soft.clone().cancelled_owned());
+
+    let mut writer = JoinSet::new();
+    let stop = writer_stop.clone();
+    writer.spawn(async move {
+        writer_task.run(stop).await;
+        "the writer"
+    });
+    let mut tasks = JoinSet::new();
+    let (dispatch, dispatch_soft) = (deliver.clone(), soft.clone());
+    tasks.spawn(async move {
+        dispatch.dispatch(dispatch_soft).await;
+        "the dispatcher"
+    });
+    let (retention_store, retention_soft) = (store.clone(), soft.clone());
+    let retention = config.retention;
+    tasks.spawn(async move {
+        retention::run(retention_store, clock, retention, retention_soft).await;
+        "retention"
+    });
+    tasks.spawn(async move {
+        if let Err(error) = server.into_future().await {
+            tracing::error!(%error, "the HTTP server failed");
+        }
+        "the HTTP server"
+    });
+    Ok(App { address, config, store, deliver, soft, hard, writer_stop, writer, tasks })
+}
+
+impl App {
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where `dev` keeps its files.
+    #[must_use]
+    pub fn data_dir(&self) -> &Path {
+        &self.config.data_dir
+    }
+
+    /// The open database, for `dev` to make its tenant and tokens in.
+    #[must_use]
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// Drops running attempts as soon as it is cancelled: for a second signal during [`App::stop`].
+    #[must_use]
+    pub fn hard(&self) -> CancellationToken {
+        self.hard.clone()
+    }
+
+    /// Ends only when a part ended by itself, which it never should.
+    pub async fn failed(&mut self) -> anyhow::Error {
+        let ended = tokio::select! {
+            Some(ended) = self.tasks.join_next() => ended,
+            Some(ended) = self.writer.join_next() => ended,
+            else => return anyhow::anyhow!("nothing runs"),
+        };
+        match ended {
+            Ok(part) => anyhow::anyhow!("{part} ended by itself"),
+            Err(error) => anyhow::anyhow!("a part of the host panicked: {error}"),
+        }
+    }
+
+    /// Takes nothing new, finishes running requests and attempts within the grace, writes what is to be written.
+    ///
+    /// An error tells that a part had failed. Nothing acknowledged is lost either way.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
+        ensure!(self.tasks.try_join_next().is_none(), "a part of the host ended by itself");
+        self.soft.cancel();
+        let hard = self.hard.clone();
+        let mut failed = None;
+        let drain = async {
+            // Requests first: each may still start a test event.
+            while let Some(ended) = self.tasks.join_next().await {
+                failed = failed.take().or(ended.err());
+            }
+            self.deliver.drained().await;
+        };
+        tokio::select! {
+            () = drain => {}
+            () = tokio::time::sleep(self.config.shutdown_grace) => {
+                tracing::warn!("attempts still running are dropped; they are made again after the next start");
+            }
+            () = hard.cancelled() => {}
+        }
+        self.hard.cancel();
+        self.tasks.abort_all();
+        while self.tasks.join_next().await.is_some() {}
+        self.deliver.drained().await;
+        self.writer_stop.cancel();
+        while let Some(ended) = self.writer.join_next().await {
+            failed = failed.take().or(ended.err());
+        }
+        self.store.close().await;
+        failed.map_or(Ok(()), |error| Err(error).context("a part of the host panicked"))
+    }
+}

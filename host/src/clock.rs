@@ -1,0 +1,69 @@
+//! The only reader of wall time. Durations and time-outs use tokio's monotonic time instead.
+
+use std::time::Duration;
+
+use jiff::{Timestamp, Unit};
+use tokio::sync::watch;
+
+/// Wall time: the system's, or a test's.
+#[derive(Debug, Clone)]
+pub enum Clock {
+    /// The machine's clock.
+    System,
+    /// Stands still until its [`Hand`] moves it.
+    Manual(watch::Receiver<Timestamp>),
+}
+
+/// Moves a manual clock.
+#[derive(Debug)]
+pub struct Hand(watch::Sender<Timestamp>);
+
+impl Clock {
+    /// A clock that shows `start` until its hand moves it.
+    #[must_use]
+    pub fn manual(start: Timestamp) -> (Self, Hand) {
+        let (sender, receiver) = watch::channel(to_millisecond(start));
+        (Self::Manual(receiver), Hand(sender))
+    }
+
+    /// The time now, in whole milliseconds.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        match self {
+            Self::System => to_millisecond(Timestamp::now()),
+            Self::Manual(time) => *time.borrow(),
+        }
+    }
+
+    /// Waits until the clock shows `at` or later. A wall clock set back makes it wait longer, set forward shorter.
+    pub async fn sleep_until(&self, at: Timestamp) {
+        /// Sleeps are cut to this, so that a clock that was set is noticed.
+        const CHECK: Duration = Duration::from_secs(10);
+        match self {
+            Self::System => {
+                while let Ok(left) = Duration::try_from(at.duration_since(self.now()))
+                    && !left.is_zero()
+                {
+                    tokio::time::sleep(left.min(CHECK)).await;
+                }
+            }
+            Self::Manual(time) => {
+                // A hand that is gone moves no more: wait for ever, as a clock that stands still does.
+                if time.clone().wait_for(|now| *now >= at).await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        }
+    }
+}
+
+impl Hand {
+    /// Moves the clock forward and wakes whoever waits for that time.
+    pub fn advance(&self, by: Duration) {
+        self.0.send_modify(|now| *now = now.saturating_add(by).unwrap_or(Timestamp::MAX));
+    }
+}
+
+fn to_millisecond(at: Timestamp) -> Timestamp {
+    at.round(Unit::Millisecond).unwrap_or(at)
+}

@@ -1,0 +1,373 @@
+//! Settings: a TOML file and the environment; the environment wins.
+//!
+//! Each field `name` is the key `name` in the file and `REVNOXA_NAME` in the environment. Durations are written
+//! `500ms`, `30s`, `5m`, `2h`, `5d`. An unknown key, a value of the wrong form and an impossible combination are
+//! errors that name the key and the expected form.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use serde::de::{Deserialize, Deserializer, Error as _};
+
+/// All settings of `serve` and `dev`.
+#[derive(Debug, Clone, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Address of the API. Default `127.0.0.1:8080`; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// `sqlite://PATH`. Default `sqlite://data/revnoxa.db`. The file and its folder are made when missing.
+    pub database_url: String,
+    /// Base64 of 32 bytes that encrypt the endpoints' secrets at rest. No default: `serve` refuses to start
+    /// without one; `dev` makes `<data_dir>/master.key`. Another key than the database was made with is refused.
+    pub master_key: Option<MasterKey>,
+    /// A token accepted as an operator's besides those in the database. At least 32 characters. Default none.
+    pub operator_token: Option<OperatorToken>,
+    /// Lets endpoints be `http://` and loopback, private or otherwise not public addresses, on any port. For development and tests:
+    /// with it a tenant can reach whatever this machine can. Default `false`.
+    pub allow_insecure_endpoints: bool,
+    /// Delays before the second and later attempts, each counted from the failure before it, up to 10 % longer by jitter.
+    /// Default `30s,5m,30m,2h`. At most 20, each 10 ms to 7 days.
+    #[serde(deserialize_with = "durations")]
+    pub retry_delays: Vec<Duration>,
+    /// From the start of the connect to the status line; the response body is read to the same deadline. Default `10s`; 100 ms to 60 s.
+    #[serde(deserialize_with = "duration")]
+    pub attempt_timeout: Duration,
+    /// How long a host keeps a delivery it claimed. A delivery claimed by a host that died waits this long.
+    /// Default `60s`; at least `attempt_timeout` and a second.
+    #[serde(deserialize_with = "duration")]
+    pub lease: Duration,
+    /// PEM file of certificates trusted for receivers besides the platform's. Default none.
+    pub extra_ca: Option<PathBuf>,
+    /// Folder of the key file and of what `dev` writes. Default `data`.
+    pub data_dir: PathBuf,
+    /// Attempts at once on this host. Default 256; 1 to 10,000.
+    pub max_in_flight: usize,
+    /// Attempts at once to one endpoint. Default 64; 1 to `max_in_flight`. An endpoint that does not answer gets 4.
+    pub max_in_flight_per_endpoint: usize,
+    /// An endpoint that fails this long without one success is disabled. Default `5d`; at least a minute.
+    #[serde(deserialize_with = "duration")]
+    pub disable_after_failing_for: Duration,
+    /// Events and their finished deliveries are deleted when older. Default `30d`; at least a day, because
+    /// idempotency keys live with their events.
+    #[serde(deserialize_with = "duration")]
+    pub retention: Duration,
+    /// DNS servers, `ADDRESS:PORT` separated by commas, instead of the system's. Default none.
+    #[serde(deserialize_with = "addresses")]
+    pub dns_servers: Vec<SocketAddr>,
+    /// After SIGTERM running attempts may take this long. Default `12s`; at most 5 minutes.
+    #[serde(deserialize_with = "duration")]
+    pub shutdown_grace: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        const S: Duration = Duration::from_secs(1);
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            database_url: "sqlite://data/revnoxa.db".into(),
+            master_key: None,
+            operator_token: None,
+            allow_insecure_endpoints: false,
+            retry_delays: vec![30 * S, 300 * S, 1_800 * S, 7_200 * S],
+            attempt_timeout: 10 * S,
+            lease: 60 * S,
+            extra_ca: None,
+            data_dir: "data".into(),
+            max_in_flight: 256,
+            max_in_flight_per_endpoint: 64,
+            disable_after_failing_for: Duration::from_hours(5 * 24),
+            retention: Duration::from_hours(30 * 24),
+            dns_servers: Vec::new(),
+            shutdown_grace: 12 * S,
+        }
+    }
+}
+
+/// Settings that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the settings file {path}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A key is unknown, or its value has the wrong form.
+    #[error("settings: {0}")]
+    Invalid(String),
+    /// A value out of range, or two that contradict each other.
+    #[error("setting `{key}` {rule}")]
+    Rule {
+        /// The setting at fault.
+        key: &'static str,
+        /// What it must be.
+        rule: &'static str,
+    },
+}
+
+impl Config {
+    /// Reads `file`, if given, then the variables `REVNOXA_…` of `environment`.
+    pub fn load(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        let mut table = toml::Table::new();
+        if let Some(path) = file {
+            let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
+            let text = std::fs::read_to_string(path).map_err(unreadable)?;
+            // `message` leaves out the quoted line, which may hold a secret.
+            table = text.parse().map_err(|error: toml::de::Error| ConfigError::Invalid(error.message().to_owned()))?;
+        }
+        for (variable, value) in environment {
+            if let Some(key) = variable.strip_prefix("REVNOXA_") {
+                table.insert(key.to_ascii_lowercase(), typed(&value));
+            }
+        }
+        let invalid = |error: toml::de::Error| ConfigError::Invalid(error.to_string().trim().replace('\n', " "));
+        let config: Self = toml::Value::Table(table).try_into().map_err(invalid)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Refuses values out of range and combinations that cannot work.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let s = Duration::from_secs;
+        let delay = s(7 * 24 * 3_600);
+        let delays = &self.retry_delays;
+        let rules = [
+            (self.database_url.starts_with("sqlite://"), "database_url", "must be `sqlite://PATH`"),
+            (
+                delays.len() <= 20 && delays.iter().all(|d| (Duration::from_millis(10)..=delay).contains(d)),
+                "retry_delays",
+                "must be at most 20 durations of 10ms to 7d",
+            ),
+            (
+                (Duration::from_millis(100)..=s(60)).contains(&self.attempt_timeout),
+                "attempt_timeout",
+                "must be 100ms to 60s",
+            ),
+            (self.lease >= self.attempt_timeout + s(1), "lease", "must be at least `attempt_timeout` and 1s"),
+            (self.lease <= s(3_600), "lease", "must be at most 1h"),
+            ((1..=10_000).contains(&self.max_in_flight), "max_in_flight", "must be 1 to 10000"),
+            (
+                (1..=self.max_in_flight).contains(&self.max_in_flight_per_endpoint),
+                "max_in_flight_per_endpoint",
+                "must be 1 to `max_in_flight`",
+            ),
+            (self.disable_after_failing_for >= s(60), "disable_after_failing_for", "must be at least 1m"),
+            (self.retention >= s(24 * 3_600), "retention", "must be at least 1d"),
+            (self.shutdown_grace <= s(300), "shutdown_grace", "must be at most 5m"),
+        ];
+        match rules.into_iter().find(|(holds, ..)| !holds) {
+            Some((_, key, rule)) => Err(ConfigError::Rule { key, rule }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The key that encrypts secrets at rest; 32 bytes. `Debug` hides it.
+#[derive(Clone)]
+pub struct MasterKey([u8; 32]);
+
+/// The text is not base64 of 32 bytes. Does not repeat it.
+#[derive(Debug, thiserror::Error)]
+#[error("must be base64 of 32 bytes; make one with `openssl rand -base64 32`")]
+pub struct InvalidMasterKey;
+
+impl MasterKey {
+    /// The key made of these random bytes.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The key itself.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// The key in the form that settings and key files hold.
+    #[must_use]
+    pub fn reveal(&self) -> String {
+        STANDARD.encode(self.0)
+    }
+}
+
+impl FromStr for MasterKey {
+    type Err = InvalidMasterKey;
+
+    fn from_str(text: &str) -> Result<Self, InvalidMasterKey> {
+        let bytes = STANDARD.decode(text.trim()).map_err(|_| InvalidMasterKey)?;
+        bytes.try_into().map(Self).map_err(|_| InvalidMasterKey)
+    }
+}
+
+/// The operator token given by setting. `Debug` hides it.
+#[derive(Clone)]
+pub struct OperatorToken(String);
+
+/// A short token can be guessed. Does not repeat it.
+#[derive(Debug, thiserror::Error)]
+#[error("must have at least 32 characters")]
+pub struct OperatorTokenTooShort;
+
+impl OperatorToken {
+    /// The token itself.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for OperatorToken {
+    type Err = OperatorTokenTooShort;
+
+    fn from_str(text: &str) -> Result<Self, OperatorTokenTooShort> {
+        if text.len() < 32 { Err(OperatorTokenTooShort) } else { Ok(Self(text.to_owned())) }
+    }
+}
+
+macro_rules! hidden {
+    ($name:ident) => {
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(concat!(stringify!($name), "(…)"))
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                // An error of `String` would show the value; this one states the rule only.
+                let text = String::deserialize(deserializer).map_err(|_| D::Error::custom("must be a text"))?;
+                text.parse().map_err(D::Error::custom)
+            }
+        }
+    };
+}
+
+hidden!(MasterKey);
+hidden!(OperatorToken);
+
+/// An environment variable is text; numbers and booleans are given their TOML type. What only looks like a number
+/// (a token) is not one in TOML's spelling unless it reads back the same.
+fn typed(value: &str) -> toml::Value {
+    match value {
+        "true" => true.into(),
+        "false" => false.into(),
+        _ => match value.parse::<i64>() {
+            Ok(number) if number.to_string() == value => number.into(),
+            _ => value.into(),
+        },
+    }
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    // jiff leaves days out of absolute durations; a setting's day is 24 hours.
+    let days = text.trim().strip_suffix('d').and_then(|days| days.parse::<u32>().ok());
+    let parsed = days.map_or_else(|| text.parse(), |days| Ok(jiff::SignedDuration::from_hours(24 * i64::from(days))));
+    parsed
+        .ok()
+        .and_then(|duration| Duration::try_from(duration).ok())
+        .ok_or_else(|| format!("`{text}` is not a duration such as 500ms, 30s, 5m, 2h"))
+}
+
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    parse_duration(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+}
+
+fn durations<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Duration>, D::Error> {
+    list(deserializer)?.iter().map(|text| parse_duration(text).map_err(D::Error::custom)).collect()
+}
+
+fn addresses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SocketAddr>, D::Error> {
+    let expected = |text: &String| format!("`{text}` is not ADDRESS:PORT");
+    list(deserializer)?.iter().map(|text| text.parse().map_err(|_| D::Error::custom(expected(text)))).collect()
+}
+
+/// `a,b` or `["a", "b"]`.
+fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(serde::Deserialize)]
+    #[serde(untagged, expecting = "must be a list of texts, or one text with commas")]
+    enum List {
+        Text(String),
+        Texts(Vec<String>),
+    }
+    Ok(match List::deserialize(deserializer)? {
+        List::Text(text) => {
+            text.split(',').map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect()
+        }
+        List::Texts(texts) => texts,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(environment: &[(&str, &str)]) -> Result<Config, String> {
+        let environment = environment.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        Config::load(None, environment).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn defaults_are_the_promised_ones() {
+        let config = load(&[]).unwrap();
+        let seconds: Vec<u64> = config.retry_delays.iter().map(Duration::as_secs).collect();
+        assert_eq!(seconds, [30, 300, 1_800, 7_200]);
+        assert_eq!(config.attempt_timeout, Duration::from_secs(10));
+        assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
+        assert!(!config.allow_insecure_endpoints);
+    }
+
+    #[test]
+    fn the_environment_wins_over_the_file() {
+        let folder = std::env::temp_dir().join(format!("revnoxa-config-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = folder.join("config.toml");
+        std::fs::write(&file, "max_in_flight = 8\nmax_in_flight_per_endpoint = 2\nlease = \"30s\"\n").unwrap();
+        let environment = [("REVNOXA_LEASE", "90s"), ("REVNOXA_RETRY_DELAYS", "1s, 2m,3h,1d"), ("HOME", "x")];
+        let environment = environment.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let config = Config::load(Some(&file), environment).unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert_eq!((config.max_in_flight, config.lease), (8, Duration::from_secs(90)));
+        let seconds: Vec<u64> = config.retry_delays.iter().map(Duration::as_secs).collect();
+        assert_eq!(seconds, [1, 120, 10_800, 86_400]);
+    }
+
+    #[test]
+    fn refusals_name_the_key_and_the_form() {
+        let cases = [
+            ("REVNOXA_LISTN", "x", "listn"),
+            ("REVNOXA_LEASE", "soon", "not a duration such as"),
+            ("REVNOXA_LEASE", "5s", "`lease` must be at least `attempt_timeout`"),
+            ("REVNOXA_DATABASE_URL", "mysql://x", "`database_url` must be `sqlite://PATH`"),
+            ("REVNOXA_MASTER_KEY", "c2hvcnQ=", "must be base64 of 32 bytes"),
+            ("REVNOXA_OPERATOR_TOKEN", "short", "must have at least 32 characters"),
+            ("REVNOXA_MAX_IN_FLIGHT", "0", "`max_in_flight` must be 1 to 10000"),
+            ("REVNOXA_ALLOW_INSECURE_ENDPOINTS", "yes", "expected a boolean"),
+            ("REVNOXA_RETENTION", "1h", "`retention` must be at least 1d"),
+            ("REVNOXA_DNS_SERVERS", "localhost", "is not ADDRESS:PORT"),
+        ];
+        for (key, value, expected) in cases {
+            let error = load(&[(key, value)]).unwrap_err();
+            assert!(error.contains(expected), "{key}={value}: {error}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let key = STANDARD.encode([7_u8; 32]);
+        let token = "operator-token-operator-token-1234";
+        let config = load(&[("REVNOXA_MASTER_KEY", &key), ("REVNOXA_OPERATOR_TOKEN", token)]).unwrap();
+        let shown = format!("{config:?}");
+        assert!(!shown.contains(&key) && !shown.contains(token), "{shown}");
+        let error = load(&[("REVNOXA_MASTER_KEY", "hunter2hunter2")]).unwrap_err();
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+}

@@ -1,0 +1,123 @@
+//! One attempt: sign, send, decide, record.
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use jiff::Timestamp;
+use metrics::{counter, histogram};
+
+use super::Deliver;
+use crate::domain::delivery::{self, Leased};
+use crate::domain::endpoint::{Endpoint, EndpointState};
+use crate::domain::lanes::Health;
+use crate::domain::outcome::Outcome;
+use crate::domain::retry::RetrySchedule;
+use crate::store::{Attempt, Finished};
+
+const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("Revnoxa-Webhooks/", env!("CARGO_PKG_VERSION")));
+const SIGNATURE: HeaderName = HeaderName::from_static("x-revnoxa-signature");
+const EVENT: HeaderName = HeaderName::from_static("x-revnoxa-event");
+const DELIVERY: HeaderName = HeaderName::from_static("x-revnoxa-delivery");
+const ATTEMPT: HeaderName = HeaderName::from_static("x-revnoxa-attempt");
+// https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
+const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
+const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
+const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+
+impl Deliver {
+    /// Attempts a delivery from the lanes and has the result recorded.
+    pub(super) async fn attempt_leased(&self, leased: Leased) -> Health {
+        if self.clock.now().saturating_add(self.attempt_timeout).unwrap_or(Timestamp::MAX) > leased.lease_until {
+            // It waited too long: by the end of an attempt another host might have begun its own.
+            self.writer.release(vec![leased]).await;
+            return Health::Unknown;
+        }
+        match self.store.endpoint(&leased.tenant, leased.endpoint).await {
+            Ok(Some(endpoint)) if endpoint.state == EndpointState::Active => {
+                let finished = self.attempt(&endpoint, leased, &self.schedule).await;
+                let health = Health::of(&finished.attempt.outcome);
+                self.writer.record(finished).await;
+                health
+            }
+            // Disabled since it was claimed: it waits in the table.
+            Ok(Some(_)) => {
+                self.writer.release(vec![leased]).await;
+                Health::Unknown
+            }
+            // Deleted since it was claimed: its deliveries go with it.
+            Ok(None) => Health::Unknown,
+            Err(error) => {
+                tracing::error!(
+                    delivery.id = %leased.id,
+                    error = &error as &dyn std::error::Error,
+                    "cannot read the endpoint of a delivery"
+                );
+                self.writer.release(vec![leased]).await;
+                Health::Unknown
+            }
+        }
+    }
+
+    /// Sends one request and decides what follows from it.
+    pub(super) async fn attempt(&self, endpoint: &Endpoint, leased: Leased, schedule: &RetrySchedule) -> Finished {
+        let started_at = self.clock.now();
+        let headers = headers(endpoint, &leased, started_at);
+        let request_headers = as_sent(&headers);
+        let body = leased.body.clone();
+        let outcome = self.outbound.post(leased.tenant.as_str(), &endpoint.url, headers, body).await;
+
+        let next = leased
+            .delivery
+            .after(&outcome, self.clock.now(), schedule, rand::random())
+            .expect("only pending deliveries are leased");
+        let error = error_text(&outcome);
+        tracing::debug!(
+            delivery.id = %leased.id,
+            endpoint.id = %leased.endpoint,
+            attempt = next.attempts(),
+            duration_ms = outcome.duration.as_millis(),
+            status_code = outcome.result.as_ref().ok().map(|answer| answer.status),
+            error,
+            "attempted"
+        );
+        let result = if outcome.succeeded() { "succeeded" } else { "failed" };
+        counter!("revnoxa_attempts_total", "result" => result).increment(1);
+        histogram!("revnoxa_attempt_duration_seconds").record(outcome.duration.as_secs_f64());
+        let gone = delivery::is_gone(&outcome);
+        Finished { leased, next, attempt: Attempt { started_at, outcome, request_headers, error }, gone }
+    }
+}
+
+/// Shown to the tenant; `None`: the receiver's answer says it all.
+pub(super) fn error_text(outcome: &Outcome) -> Option<String> {
+    match &outcome.result {
+        Ok(answer) if (300..400).contains(&answer.status) => Some("redirect not followed".to_owned()),
+        Ok(_) => None,
+        Err(error) => Some(error.to_string()),
+    }
+}
+
+fn headers(endpoint: &Endpoint, leased: &Leased, now: Timestamp) -> HeaderMap {
+    let signatures = endpoint.keys.sign(leased.event.as_str(), now, &leased.body);
+    // Ids, type names, numbers and signatures are visible ASCII by their own rules.
+    let value = |text: &str| HeaderValue::from_str(text).expect("visible ASCII");
+    let mut headers = endpoint.headers.as_map().clone();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::USER_AGENT, USER_AGENT);
+    headers.insert(SIGNATURE, value(&signatures.hex));
+    headers.insert(EVENT, value(leased.event_type.as_str()));
+    headers.insert(DELIVERY, value(&leased.id.to_string()));
+    headers.insert(ATTEMPT, HeaderValue::from(leased.delivery.attempts() + 1));
+    headers.insert(WEBHOOK_ID, value(leased.event.as_str()));
+    headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(now.as_second()));
+    headers.insert(WEBHOOK_SIGNATURE, value(&signatures.standard));
+    headers
+}
+
+/// One `name: value` a line. Values of the tenant's own headers are often credentials and stay out of the history.
+fn as_sent(headers: &HeaderMap) -> String {
+    let mut text = String::with_capacity(512);
+    for (name, value) in headers {
+        let value = if value.is_sensitive() { "(as configured)" } else { value.to_str().unwrap_or_default() };
+        text.extend([name.as_str(), ": ", value, "\n"]);
+    }
+    text
+}

@@ -1,0 +1,81 @@
+//! The loop that starts what is in the lanes and claims what is due in the table.
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio_util::sync::CancellationToken;
+
+use super::Deliver;
+use crate::domain::lanes::Started;
+
+/// How often the table is asked for due deliveries that nobody told of: leases that ran out, a lost wake-up.
+const SAFETY_POLL: SignedDuration = SignedDuration::from_secs(1);
+
+impl Deliver {
+    /// Dispatches until `soft`, then gives back what was queued. Running attempts go on.
+    pub async fn dispatch(self: Arc<Self>, soft: CancellationToken) {
+        let handover = self.store.handover.clone();
+        let mut poll_at = Timestamp::MIN;
+        loop {
+            // Registered before looking, so that what comes in between wakes us.
+            let woken = handover.wake.notified();
+            let now = self.clock.now();
+            if poll_at <= now {
+                poll_at = now.saturating_add(SAFETY_POLL).unwrap_or(Timestamp::MAX);
+                if let Err(error) = self.store.flag_endpoints_with_due_deliveries().await {
+                    tracing::error!(error = &error as &dyn std::error::Error, "cannot look for due deliveries");
+                }
+            }
+            let (started, wants, due) = {
+                let mut lanes = handover.lanes();
+                lanes.flag_due(now);
+                let started: Vec<Started> = std::iter::from_fn(|| lanes.start()).collect();
+                (started, lanes.wants(), lanes.next_due())
+            };
+            for started in started {
+                let this = self.clone();
+                self.attempts.spawn(async move {
+                    tokio::select! {
+                        () = this.hard.cancelled() => {}
+                        () = this.work(started) => {}
+                    }
+                });
+            }
+            if !wants.is_empty() {
+                self.writer.claim(wants).await;
+            }
+            tokio::select! {
+                () = soft.cancelled() => break,
+                () = woken => {}
+                () = self.clock.sleep_until(due.map_or(poll_at, |due| due.min(poll_at))) => {}
+            }
+        }
+        let queued = handover.lanes().close();
+        self.writer.release(queued).await;
+    }
+
+    /// Waits until every attempt has ended.
+    pub async fn drained(&self) {
+        self.attempts.close();
+        self.attempts.wait().await;
+    }
+
+    /// Attempts one delivery after another, as long as there is one that may start.
+    async fn work(&self, mut started: Started) {
+        let handover = &self.store.handover;
+        loop {
+            let health = self.attempt_leased(started.leased.clone()).await;
+            let next = {
+                let mut lanes = handover.lanes();
+                if lanes.finished(&started, health) {
+                    handover.wake.notify_one();
+                }
+                lanes.start()
+            };
+            match next {
+                Some(next) => started = next,
+                None => return,
+            }
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! The test event that decides whether a new endpoint becomes active.
+
+use std::sync::Arc;
+
+use super::{Deliver, attempt};
+use crate::domain::endpoint::{Endpoint, EndpointState};
+use crate::domain::event::{Event, EventType, request_body};
+use crate::domain::id::EventId;
+use crate::domain::lanes::Health;
+use crate::domain::retry::RetrySchedule;
+use crate::store::{AcceptError, StoreError};
+
+/// What a test event came to.
+#[derive(Debug, Clone)]
+pub struct TestResult {
+    /// Whether it was answered with 2xx.
+    pub delivered: bool,
+    /// The answer's status; `None`: no answer.
+    pub status_code: Option<u16>,
+    /// Why there was no answer, or that it was a redirect.
+    pub error: Option<String>,
+}
+
+/// Why no test event was sent, or its result is not known to be stored.
+#[derive(Debug, thiserror::Error)]
+pub enum TestError {
+    /// The host is stopping.
+    #[error("the host is stopping")]
+    Stopping,
+    /// The test event could not be stored.
+    #[error(transparent)]
+    Accept(#[from] AcceptError),
+    /// The endpoint's state could not be stored.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Deliver {
+    /// Sends a test event to the endpoint, once. 2xx makes a pending endpoint active; anything else is its reason.
+    ///
+    /// It goes on when the caller no longer waits.
+    pub async fn test_endpoint(self: &Arc<Self>, endpoint: Arc<Endpoint>) -> Result<TestResult, TestError> {
+        let this = self.clone();
+        let task = self.attempts.spawn(async move {
+            let hard = this.hard.clone();
+            tokio::select! {
+                () = hard.cancelled() => Err(TestError::Stopping),
+                result = this.test(&endpoint) => result,
+            }
+        });
+        task.await.unwrap_or(Err(TestError::Stopping))
+    }
+
+    async fn test(&self, endpoint: &Endpoint) -> Result<TestResult, TestError> {
+        let _turn = self.tests.acquire().await.map_err(|_| TestError::Stopping)?;
+        let leased = self.writer.accept_test(self.test_event(endpoint), endpoint.id).await?;
+        let finished = self.attempt(endpoint, leased, &RetrySchedule::once()).await;
+        let outcome = &finished.attempt.outcome;
+        let result = TestResult {
+            delivered: outcome.succeeded(),
+            status_code: outcome.result.as_ref().ok().map(|answer| answer.status),
+            error: attempt::error_text(outcome),
+        };
+        self.store.handover.lanes().observe(&endpoint.tenant, endpoint.id, Health::of(outcome));
+        self.writer.record_now(finished).await;
+        if matches!(endpoint.state, EndpointState::Pending { .. }) {
+            self.store.record_test(&endpoint.tenant, endpoint.id, failure(&result).as_deref()).await?;
+        }
+        Ok(result)
+    }
+
+    fn test_event(&self, endpoint: &Endpoint) -> Event {
+        let now = self.clock.now();
+        let (id, event_type) = (EventId::new(now), EventType::test());
+        let data = format!(r#"{{"endpoint_id":"{}","message":"This is a test event from Revnoxa."}}"#, endpoint.id);
+        let body = request_body(&id, &event_type, now, &data);
+        Event { tenant: endpoint.tenant.clone(), id, event_type, body, fingerprint: None }
+    }
+}
+
+/// The reason a pending endpoint shows.
+fn failure(result: &TestResult) -> Option<String> {
+    if result.delivered {
+        return None;
+    }
+    let what = result.error.clone().or_else(|| result.status_code.map(|status| format!("status {status}")));
+    Some(format!("the test event failed: {}", what.unwrap_or_default()))
+}

@@ -1,0 +1,637 @@
+//! Which leased delivery is attempted next: one lane an endpoint, served in turn, so that no endpoint holds up another.
+//!
+//! An endpoint whose last answer was prompt is *proven*. The others, dead and slow ones among them, share one half of
+//! the permits and of the places, so that however many they are, the other half serves those that answer.
+//!
+//! The deliveries table is the only queue; lanes are its bounded front in memory. A lane whose endpoint has more
+//! waiting in the table has a *backlog*: its deliveries are claimed in order, and fresh ones queue up behind them.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::delivery::Leased;
+use super::id::{EndpointId, TenantId};
+use super::outcome::Outcome;
+
+/// How many attempts run.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Attempts at once on this host.
+    pub in_flight: usize,
+    /// Attempts at once to one endpoint.
+    pub per_endpoint: usize,
+}
+
+/// Attempts at once to an endpoint that we know nothing of. Each prompt answer adds one, each other end halves them.
+const FIRST_LIMIT: usize = 8;
+/// Attempts at once to an endpoint that does not answer.
+const LEAST_LIMIT: usize = 2;
+/// A lane holds this many times its limit: the next ones are at hand when an attempt ends.
+const LANE_DEPTH: usize = 4;
+/// All lanes together hold this many times the attempts in flight.
+const TOTAL_DEPTH: usize = 8;
+/// Idle lanes kept for what they tell of their endpoints, about 200 bytes each; beyond it they are forgotten.
+const LANES_KEPT: usize = 20_000;
+/// An answer that takes longer holds its permit too long to count as prompt.
+pub const PROMPT: Duration = Duration::from_secs(1);
+
+impl Limits {
+    /// The unproven endpoints together may use one half: the other always belongs to those that answer promptly.
+    fn half(whole: usize) -> usize {
+        (whole / 2).max(1)
+    }
+
+    fn total_depth(self) -> usize {
+        self.in_flight * TOTAL_DEPTH
+    }
+
+    fn first(self) -> usize {
+        self.per_endpoint.min(FIRST_LIMIT)
+    }
+}
+
+/// A leased delivery whose attempt has begun.
+#[derive(Clone)]
+pub struct Started {
+    /// What to send.
+    pub leased: Leased,
+    proven: bool,
+}
+
+/// What an attempt told of its endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    /// It answered within [`PROMPT`], whatever the status.
+    Prompt,
+    /// It did not: slow, time-out, refused, broken.
+    Troubled,
+    /// No attempt was made.
+    Unknown,
+}
+
+impl Health {
+    /// What this outcome tells.
+    #[must_use]
+    pub fn of(outcome: &Outcome) -> Self {
+        if outcome.result.is_ok() && outcome.duration < PROMPT { Self::Prompt } else { Self::Troubled }
+    }
+}
+
+/// What a claim left in the table for one endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remaining {
+    /// More may be due already.
+    More,
+    /// Nothing is due before this.
+    Until(Timestamp),
+    /// Nothing is pending.
+    Nothing,
+}
+
+/// A request to claim up to `credits` deliveries of one endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Want {
+    /// The owner.
+    pub tenant: TenantId,
+    /// Whose deliveries.
+    pub endpoint: EndpointId,
+    /// At most this many.
+    pub credits: usize,
+}
+
+struct Lane {
+    tenant: TenantId,
+    queue: VecDeque<Leased>,
+    /// Places promised to deliveries that are being written or claimed.
+    promised: usize,
+    running: usize,
+    /// The last attempt was answered promptly.
+    proven: bool,
+    /// Attempts at once.
+    limit: usize,
+    /// In one of the two turn queues.
+    in_turn: bool,
+    backlog: bool,
+    claiming: bool,
+    /// Flagged again since the claim under way was asked for, which may have missed it.
+    flagged_again: bool,
+    due: Option<Timestamp>,
+}
+
+/// All lanes of this host.
+pub struct Lanes {
+    limits: Limits,
+    lanes: HashMap<EndpointId, Lane>,
+    proven: VecDeque<EndpointId>,
+    unproven: VecDeque<EndpointId>,
+    backlogs: VecDeque<EndpointId>,
+    timers: BTreeSet<(Timestamp, EndpointId)>,
+    /// Queued, promised and running, of all lanes.
+    held: usize,
+    /// The part of `held` in lanes that are not proven.
+    unproven_held: usize,
+    running: usize,
+    /// The part of `running` that was started from lanes that were not proven.
+    unproven_running: usize,
+    closed: bool,
+}
+
+impl Lanes {
+    /// No lanes yet.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            lanes: HashMap::new(),
+            proven: VecDeque::new(),
+            unproven: VecDeque::new(),
+            backlogs: VecDeque::new(),
+            timers: BTreeSet::new(),
+            held: 0,
+            unproven_held: 0,
+            running: 0,
+            unproven_running: 0,
+            closed: false,
+        }
+    }
+
+    /// Promises a place to a fresh delivery that is about to be written. `false`: write it unleased; it will be claimed.
+    pub fn reserve(&mut self, tenant: &TenantId, endpoint: EndpointId) -> bool {
+        let lane = self.lane(tenant, endpoint);
+        let free = !lane.backlog && !lane.claiming && lane.held() < lane.depth();
+        if !free || self.room(endpoint) == 0 {
+            return false;
+        }
+        self.hold(endpoint, 1);
+        self.lane(tenant, endpoint).promised += 1;
+        true
+    }
+
+    /// Takes back a promise: what it was for was not written.
+    pub fn unreserve(&mut self, tenant: &TenantId, endpoint: EndpointId) {
+        self.lane(tenant, endpoint).promised -= 1;
+        self.let_go(endpoint, 1);
+        self.tidy(endpoint);
+    }
+
+    /// Queues a delivery under a promise made by [`Lanes::reserve`].
+    pub fn hand_over(&mut self, leased: Leased) {
+        let endpoint = leased.endpoint;
+        let lane = self.lane(&leased.tenant, endpoint);
+        lane.promised -= 1;
+        lane.queue.push_back(leased);
+        self.line_up(endpoint);
+    }
+
+    /// The endpoint has deliveries due in the table. Call it after they were committed.
+    pub fn flag_backlog(&mut self, tenant: &TenantId, endpoint: EndpointId) {
+        let lane = self.lane(tenant, endpoint);
+        lane.flagged_again = lane.claiming;
+        if !std::mem::replace(&mut lane.backlog, true) {
+            self.backlogs.push_back(endpoint);
+        }
+    }
+
+    /// The endpoint has a delivery in the table that will be due at `at`.
+    pub fn schedule(&mut self, tenant: &TenantId, endpoint: EndpointId, at: Timestamp) {
+        let lane = self.lane(tenant, endpoint);
+        if lane.due.is_some_and(|due| due <= at) {
+            return;
+        }
+        let earlier = lane.due.replace(at);
+        if let Some(later) = earlier {
+            self.timers.remove(&(later, endpoint));
+        }
+        self.timers.insert((at, endpoint));
+    }
+
+    /// Flags every endpoint whose time has come.
+    pub fn flag_due(&mut self, now: Timestamp) {
+        while let Some(&(at, endpoint)) = self.timers.first()
+            && at <= now
+        {
+            self.timers.pop_first();
+            if let Some(lane) = self.lanes.get_mut(&endpoint) {
+                lane.due = None;
+                let tenant = lane.tenant.clone();
+                self.flag_backlog(&tenant, endpoint);
+            }
+        }
+    }
+
+    /// When the next endpoint's time comes.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Timestamp> {
+        self.timers.first().map(|&(at, _)| at)
+    }
+
+    /// What to claim now, the longest waiting endpoint first; each is to be answered by [`Lanes::claimed`].
+    pub fn wants(&mut self) -> Vec<Want> {
+        let mut wants = Vec::new();
+        for _ in 0..self.backlogs.len() {
+            let Some(endpoint) = self.backlogs.pop_front() else { break };
+            self.backlogs.push_back(endpoint);
+            let room = self.room(endpoint);
+            let Some(lane) = self.lanes.get_mut(&endpoint) else { continue };
+            if room == 0 || !lane.wants_claim() {
+                continue;
+            }
+            let credits = (lane.depth() - lane.held()).min(room);
+            lane.claiming = true;
+            lane.promised += credits;
+            wants.push(Want { tenant: lane.tenant.clone(), endpoint, credits });
+            self.hold(endpoint, credits);
+        }
+        wants
+    }
+
+    /// The answer to a [`Want`]; `None` when the claim failed and is to be tried again.
+    pub fn claimed(&mut self, want: &Want, claimed: Option<(Vec<Leased>, Remaining)>) {
+        let (leased, remaining) = claimed.unwrap_or((Vec::new(), Remaining::More));
+        self.let_go(want.endpoint, want.credits);
+        self.hold(want.endpoint, leased.len());
+        let lane = self.lane(&want.tenant, want.endpoint);
+        lane.claiming = false;
+        lane.promised -= want.credits;
+        lane.queue.extend(leased);
+        lane.backlog = std::mem::take(&mut lane.flagged_again) || remaining == Remaining::More;
+        if !lane.backlog {
+            self.backlogs.retain(|endpoint| *endpoint != want.endpoint);
+        }
+        if let Remaining::Until(at) = remaining {
+            self.schedule(&want.tenant, want.endpoint, at);
+        }
+        self.line_up(want.endpoint);
+        self.tidy(want.endpoint);
+    }
+
+    /// The next delivery to attempt, if a permit is free for it. Each is to be ended by [`Lanes::finished`].
+    pub fn start(&mut self) -> Option<Started> {
+        if self.closed || self.running >= self.limits.in_flight {
+            return None;
+        }
+        // The unproven first: their share is capped, so this starves nobody; the other order would starve them.
+        if self.unproven_running < Limits::half(self.limits.in_flight)
+            && let Some(started) = self.start_from(false)
+        {
+            return Some(started);
+        }
+        self.start_from(true)
+    }
+
+    /// An attempt ended, or was given up before it began. `true`: there is room to claim more.
+    pub fn finished(&mut self, started: &Started, health: Health) -> bool {
+        let endpoint = started.leased.endpoint;
+        self.running -= 1;
+        self.unproven_running -= usize::from(!started.proven);
+        let lane = self.lane(&started.leased.tenant, endpoint);
+        lane.running -= 1;
+        self.let_go(endpoint, 1);
+        self.observe(&started.leased.tenant, endpoint, health);
+        let wants_claim = self.lane(&started.leased.tenant, endpoint).wants_claim();
+        self.line_up(endpoint);
+        self.tidy(endpoint);
+        wants_claim
+    }
+
+    /// Learns how the endpoint answers, also from attempts made outside the lanes.
+    pub fn observe(&mut self, tenant: &TenantId, endpoint: EndpointId, health: Health) {
+        let limits = self.limits;
+        let lane = self.lane(tenant, endpoint);
+        let was_proven = lane.proven;
+        match health {
+            Health::Prompt => {
+                lane.proven = true;
+                lane.limit = (lane.limit + 1).min(limits.per_endpoint);
+            }
+            Health::Troubled => {
+                lane.proven = false;
+                lane.limit = (lane.limit / 2).max(LEAST_LIMIT.min(limits.per_endpoint));
+            }
+            Health::Unknown => {}
+        }
+        let held = lane.held();
+        match (was_proven, lane.proven) {
+            (true, false) => self.unproven_held += held,
+            (false, true) => self.unproven_held -= held,
+            (true, true) | (false, false) => {}
+        }
+    }
+
+    /// Starts nothing any more and gives back what was queued.
+    pub fn close(&mut self) -> Vec<Leased> {
+        self.closed = true;
+        let endpoints: Vec<EndpointId> = self.lanes.keys().copied().collect();
+        let mut queued = Vec::new();
+        for endpoint in endpoints {
+            let Some(lane) = self.lanes.get_mut(&endpoint) else { continue };
+            let count = lane.queue.len();
+            queued.extend(lane.queue.drain(..));
+            self.let_go(endpoint, count);
+        }
+        queued
+    }
+
+    fn lane(&mut self, tenant: &TenantId, endpoint: EndpointId) -> &mut Lane {
+        let first = self.limits.first();
+        self.lanes.entry(endpoint).or_insert_with(|| Lane::new(tenant.clone(), first))
+    }
+
+    /// Places free for this endpoint.
+    fn room(&self, endpoint: EndpointId) -> usize {
+        if self.closed {
+            return 0;
+        }
+        let total = self.limits.total_depth();
+        let free = total.saturating_sub(self.held);
+        match self.lanes.get(&endpoint) {
+            Some(lane) if lane.proven => free,
+            _ => free.min(Limits::half(total).saturating_sub(self.unproven_held)),
+        }
+    }
+
+    fn hold(&mut self, endpoint: EndpointId, places: usize) {
+        self.held += places;
+        if self.lanes.get(&endpoint).is_some_and(|lane| !lane.proven) {
+            self.unproven_held += places;
+        }
+    }
+
+    fn let_go(&mut self, endpoint: EndpointId, places: usize) {
+        self.held -= places;
+        if self.lanes.get(&endpoint).is_some_and(|lane| !lane.proven) {
+            self.unproven_held -= places;
+        }
+    }
+
+    fn start_from(&mut self, proven: bool) -> Option<Started> {
+        let turns = if proven { self.proven.len() } else { self.unproven.len() };
+        for _ in 0..turns {
+            let queue = if proven { &mut self.proven } else { &mut self.unproven };
+            let endpoint = queue.pop_front()?;
+            let Some(lane) = self.lanes.get_mut(&endpoint) else { continue };
+            lane.in_turn = false;
+            if lane.proven != proven || lane.running >= lane.limit {
+                // Its standing changed since it lined up.
+                self.line_up(endpoint);
+                continue;
+            }
+            let Some(leased) = lane.queue.pop_front() else { continue };
+            lane.running += 1;
+            self.running += 1;
+            self.unproven_running += usize::from(!proven);
+            self.line_up(endpoint);
+            return Some(Started { leased, proven });
+        }
+        None
+    }
+
+    /// Puts the lane at the end of its turn queue, if it has something to start and may.
+    fn line_up(&mut self, endpoint: EndpointId) {
+        let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
+        if lane.in_turn || lane.queue.is_empty() || lane.running >= lane.limit {
+            return;
+        }
+        lane.in_turn = true;
+        let queue = if lane.proven { &mut self.proven } else { &mut self.unproven };
+        queue.push_back(endpoint);
+    }
+
+    /// Forgets an idle lane, if there are too many.
+    fn tidy(&mut self, endpoint: EndpointId) {
+        if self.lanes.len() > LANES_KEPT && self.lanes.get(&endpoint).is_some_and(Lane::is_idle) {
+            self.lanes.remove(&endpoint);
+        }
+    }
+}
+
+impl Lane {
+    fn new(tenant: TenantId, limit: usize) -> Self {
+        Self {
+            tenant,
+            queue: VecDeque::new(),
+            promised: 0,
+            running: 0,
+            proven: false,
+            limit,
+            in_turn: false,
+            backlog: false,
+            claiming: false,
+            flagged_again: false,
+            due: None,
+        }
+    }
+
+    fn held(&self) -> usize {
+        self.queue.len() + self.promised + self.running
+    }
+
+    fn depth(&self) -> usize {
+        self.limit * LANE_DEPTH
+    }
+
+    /// Claims wait until half a lane is free: a claim of one row costs nearly as much as one of many.
+    fn wants_claim(&self) -> bool {
+        self.backlog && !self.claiming && self.held() <= self.depth() / 2
+    }
+
+    fn is_idle(&self) -> bool {
+        self.held() == 0 && !self.backlog && !self.claiming && !self.in_turn && self.due.is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::domain::delivery::Delivery;
+    use crate::domain::event::EventType;
+    use crate::domain::id::{DeliveryId, EventId};
+    use crate::domain::outcome::{Answer, SendError};
+
+    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+    const LIMITS: Limits = Limits { in_flight: 16, per_endpoint: 6 };
+
+    fn tenant() -> TenantId {
+        "acme".parse().unwrap()
+    }
+
+    fn leased(endpoint: EndpointId) -> Leased {
+        Leased {
+            tenant: tenant(),
+            id: DeliveryId::new(NOW),
+            endpoint,
+            event: EventId::new(NOW),
+            event_type: EventType::test(),
+            body: Bytes::new(),
+            delivery: Delivery::new(NOW),
+            claim: 1,
+            lease_until: Timestamp::MAX,
+        }
+    }
+
+    fn fill(lanes: &mut Lanes, endpoint: EndpointId) -> usize {
+        let mut count = 0;
+        while lanes.reserve(&tenant(), endpoint) {
+            lanes.hand_over(leased(endpoint));
+            count += 1;
+        }
+        count
+    }
+
+    fn start_all(lanes: &mut Lanes) -> Vec<Started> {
+        std::iter::from_fn(|| lanes.start()).collect()
+    }
+
+    fn count(started: &[Started], endpoint: EndpointId) -> usize {
+        started.iter().filter(|started| started.leased.endpoint == endpoint).count()
+    }
+
+    /// Lets the endpoint answer promptly until it may have its whole share.
+    fn prove(lanes: &mut Lanes, endpoint: EndpointId) {
+        for _ in 0..LIMITS.per_endpoint {
+            lanes.observe(&tenant(), endpoint, Health::Prompt);
+        }
+    }
+
+    #[test]
+    fn one_endpoint_never_has_more_than_its_share() {
+        let (mut lanes, endpoint) = (Lanes::new(LIMITS), EndpointId::new(NOW));
+        prove(&mut lanes, endpoint);
+        assert_eq!(fill(&mut lanes, endpoint), LIMITS.per_endpoint * LANE_DEPTH);
+        assert_eq!(start_all(&mut lanes).len(), LIMITS.per_endpoint);
+    }
+
+    #[test]
+    fn endpoints_take_turns() {
+        let mut lanes = Lanes::new(LIMITS);
+        let [a, b, c] = [(); 3].map(|()| EndpointId::new(NOW));
+        for endpoint in [a, b, c] {
+            prove(&mut lanes, endpoint);
+            fill(&mut lanes, endpoint);
+        }
+        let started = start_all(&mut lanes);
+        assert_eq!(started.len(), LIMITS.in_flight);
+        for endpoint in [a, b, c] {
+            assert!((5..=6).contains(&count(&started, endpoint)), "{}", count(&started, endpoint));
+        }
+    }
+
+    #[test]
+    fn however_many_hang_half_the_permits_and_places_serve_the_proven() {
+        let mut lanes = Lanes::new(LIMITS);
+        for _ in 0..100 {
+            fill(&mut lanes, EndpointId::new(NOW));
+        }
+        assert_eq!(start_all(&mut lanes).len(), LIMITS.in_flight / 2, "the others hold half");
+        assert_eq!(lanes.held, LIMITS.total_depth() / 2);
+        let proven = EndpointId::new(NOW);
+        prove(&mut lanes, proven);
+        assert!(fill(&mut lanes, proven) > 0);
+        assert_eq!(count(&start_all(&mut lanes), proven), LIMITS.per_endpoint);
+    }
+
+    #[test]
+    fn an_endpoint_that_stops_answering_is_tried_less_until_it_answers_again() {
+        let (mut lanes, endpoint) = (Lanes::new(LIMITS), EndpointId::new(NOW));
+        prove(&mut lanes, endpoint);
+        fill(&mut lanes, endpoint);
+        for started in start_all(&mut lanes) {
+            lanes.finished(&started, Health::Troubled);
+        }
+        let few = start_all(&mut lanes);
+        assert_eq!(few.len(), LEAST_LIMIT);
+        for started in few {
+            lanes.finished(&started, Health::Prompt);
+        }
+        assert_eq!(start_all(&mut lanes).len(), LEAST_LIMIT + 2);
+    }
+
+    #[test]
+    fn slow_answers_and_none_are_not_prompt() {
+        let outcome = |duration, answered: bool| {
+            let answer = Answer { status: 500, body: Bytes::new(), truncated: false, retry_after: None };
+            Outcome { duration, result: answered.then_some(answer).ok_or(SendError::ConnectionRefused) }
+        };
+        assert_eq!(Health::of(&outcome(PROMPT / 2, true)), Health::Prompt);
+        assert_eq!(Health::of(&outcome(PROMPT, true)), Health::Troubled);
+        assert_eq!(Health::of(&outcome(Duration::ZERO, false)), Health::Troubled);
+    }
+
+    #[test]
+    fn fresh_deliveries_queue_up_behind_a_backlog() {
+        let (mut lanes, endpoint) = (Lanes::new(LIMITS), EndpointId::new(NOW));
+        lanes.flag_backlog(&tenant(), endpoint);
+        assert!(!lanes.reserve(&tenant(), endpoint));
+        let want = lanes.wants().pop().unwrap();
+        assert_eq!(want.credits, LIMITS.first() * LANE_DEPTH);
+        assert!(lanes.wants().is_empty(), "one claim at a time");
+        lanes.claimed(&want, Some((vec![leased(endpoint)], Remaining::Nothing)));
+        assert!(lanes.reserve(&tenant(), endpoint));
+    }
+
+    #[test]
+    fn a_flag_raised_during_a_claim_is_not_lost() {
+        let (mut lanes, endpoint) = (Lanes::new(LIMITS), EndpointId::new(NOW));
+        lanes.flag_backlog(&tenant(), endpoint);
+        let want = lanes.wants().pop().unwrap();
+        lanes.flag_backlog(&tenant(), endpoint);
+        lanes.claimed(&want, Some((Vec::new(), Remaining::Nothing)));
+        assert_eq!(lanes.wants().len(), 1);
+    }
+
+    #[test]
+    fn a_failed_claim_is_tried_again() {
+        let (mut lanes, endpoint) = (Lanes::new(LIMITS), EndpointId::new(NOW));
+        lanes.flag_backlog(&tenant(), endpoint);
+        let want = lanes.wants().pop().unwrap();
+        lanes.claimed(&want, None);
+        assert_eq!(lanes.wants(), [want]);
+    }
+
+    #[test]
+    fn the_earliest_retry_wakes_its_endpoint_once() {
+        let (mut lanes, endpoint) = (Lanes::new(LIMITS), EndpointId::new(NOW));
+        let at = |second| Timestamp::from_second(second).unwrap();
+        for second in [50, 30, 40] {
+            lanes.schedule(&tenant(), endpoint, at(second));
+        }
+        assert_eq!(lanes.next_due(), Some(at(30)));
+        lanes.flag_due(at(29));
+        assert!(lanes.wants().is_empty());
+        lanes.flag_due(at(30));
+        assert_eq!(lanes.wants().len(), 1);
+        assert_eq!(lanes.next_due(), None);
+    }
+
+    #[test]
+    fn nothing_is_held_when_all_is_done() {
+        let (mut lanes, endpoint) = (Lanes::new(LIMITS), EndpointId::new(NOW));
+        fill(&mut lanes, endpoint);
+        loop {
+            let started = start_all(&mut lanes);
+            if started.is_empty() {
+                break;
+            }
+            for started in started {
+                lanes.finished(&started, Health::Prompt);
+            }
+        }
+        assert!(lanes.lanes[&endpoint].is_idle());
+        assert_eq!((lanes.held, lanes.unproven_held, lanes.running, lanes.unproven_running), (0, 0, 0, 0));
+    }
+
+    #[test]
+    fn closing_gives_back_what_never_began() {
+        let (mut lanes, endpoint) = (Lanes::new(LIMITS), EndpointId::new(NOW));
+        let queued = fill(&mut lanes, endpoint);
+        let started = lanes.start().unwrap();
+        assert_eq!(lanes.close().len(), queued - 1);
+        assert!(lanes.start().is_none() && !lanes.reserve(&tenant(), endpoint));
+        lanes.finished(&started, Health::Unknown);
+        assert_eq!((lanes.held, lanes.unproven_held), (0, 0));
+    }
+}

@@ -1,0 +1,18 @@
+//! The words and rules of webhook delivery: no I/O, no async, no clock of its own.
+//!
+//! *Tenant*: a customer; owns endpoints. *Event*: one fact the core product posted. *Endpoint*: a tenant's URL
+//! with its filter and secret. *Delivery*: one event for one endpoint. *Attempt*: one HTTP request of a delivery.
+//! *Outcome*: what an attempt came to.
+
+pub mod address;
+pub mod delivery;
+pub mod endpoint;
+pub mod event;
+pub mod header;
+pub mod id;
+pub mod json;
+pub mod lanes;
+pub mod outcome;
+pub mod retry;
+pub mod secret;
+pub mod token;

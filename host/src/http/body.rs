@@ -1,0 +1,149 @@
+//! Request bodies and queries, refused with the field and the rule.
+
+use std::time::Duration;
+
+use axum::body::{Bytes, to_bytes};
+use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::request::Parts;
+use serde::de::{Deserialize, DeserializeOwned};
+
+use super::problem::{FieldError, Problem};
+use crate::store::{Cursor, PageRequest};
+
+/// Bytes of a body that has no limit of its own.
+pub(super) const BODY_LIMIT: usize = 64 * 1024;
+/// How long a body may take to arrive.
+const BODY_TIME: Duration = Duration::from_secs(30);
+/// Items of a page when the caller does not say.
+const PAGE_DEFAULT: u32 = 50;
+/// Items of a page at most.
+const PAGE_LIMIT: u32 = 100;
+
+/// A JSON body.
+pub(super) struct Json<T>(pub(super) T);
+
+impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        parse(&read(request, BODY_LIMIT).await?).map(Self)
+    }
+}
+
+/// A JSON body that may be left out.
+pub(super) struct OptionalJson<T>(pub(super) T);
+
+impl<S: Sync, T: DeserializeOwned + Default> FromRequest<S> for OptionalJson<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        let is_json = is_json(&request);
+        let bytes = read_any(request, BODY_LIMIT).await?;
+        match (bytes.is_empty(), is_json) {
+            (true, _) => Ok(Self(T::default())),
+            (false, true) => parse(&bytes).map(Self),
+            (false, false) => Err(Problem::UnsupportedMediaType),
+        }
+    }
+}
+
+/// Reads a JSON body of at most `limit` bytes.
+pub(super) async fn read(request: Request, limit: usize) -> Result<Bytes, Problem> {
+    if !is_json(&request) {
+        return Err(Problem::UnsupportedMediaType);
+    }
+    read_any(request, limit).await
+}
+
+async fn read_any(request: Request, limit: usize) -> Result<Bytes, Problem> {
+    let declared = request.headers().get("content-length").and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    if declared.is_some_and(|declared| declared > limit) {
+        return Err(Problem::PayloadTooLarge(limit));
+    }
+    match tokio::time::timeout(BODY_TIME, to_bytes(request.into_body(), limit)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(error)) if is_length_limit(&error) => Err(Problem::PayloadTooLarge(limit)),
+        Ok(Err(_)) => Err(Problem::InvalidRequest(FieldError::new("", "the body broke off"))),
+        Err(_) => Err(Problem::InvalidRequest(FieldError::new("", "the body must arrive within 30 s"))),
+    }
+}
+
+/// Parses JSON; an error names the path to the field.
+pub(super) fn parse<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, Problem> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        // Only now again, with the path: it costs too much on every request.
+        let mut json = serde_json::Deserializer::from_slice(bytes);
+        let path = serde_path_to_error::deserialize::<_, T>(&mut json).err().map(|error| error.path().to_string());
+        let field = path.filter(|path| path != ".").unwrap_or_default();
+        let rule = if error.is_data() { without_position(&error) } else { format!("not JSON: {error}") };
+        Problem::InvalidRequest(FieldError::new(field, rule))
+    })
+}
+
+/// A query; what it does not know is refused.
+pub(super) struct Params<T>(pub(super) T);
+
+impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let query = Query::try_from_uri(&parts.uri);
+        query.map(|Query(params)| Self(params)).map_err(|rejection| {
+            let cause = std::error::Error::source(&rejection).map_or_else(String::new, ToString::to_string);
+            Problem::InvalidRequest(FieldError::new("query", cause))
+        })
+    }
+}
+
+/// `limit` and `cursor` of a list.
+#[derive(serde::Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct PageParams {
+    /// Items of the page, 1 to 100; 50 when left out.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 100)]
+    limit: Option<String>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+impl PageParams {
+    pub(super) fn request(&self) -> Result<PageRequest, Problem> {
+        page_request(self.limit.as_deref(), self.cursor.as_deref())
+    }
+}
+
+/// The page that `limit` and `cursor` ask for.
+pub(super) fn page_request(limit: Option<&str>, cursor: Option<&str>) -> Result<PageRequest, Problem> {
+    let limit = match limit {
+        None => PAGE_DEFAULT,
+        Some(text) => match text.parse() {
+            Ok(limit) if (1..=PAGE_LIMIT).contains(&limit) => limit,
+            _ => return Err(invalid("limit", format_args!("must be a number from 1 to {PAGE_LIMIT}"))),
+        },
+    };
+    let cursor = cursor.map(str::parse::<Cursor>).transpose().map_err(|rule| invalid("cursor", rule))?;
+    Ok(PageRequest { limit, cursor })
+}
+
+/// A part of the query is not readable.
+pub(super) fn invalid(field: &str, rule: impl std::fmt::Display) -> Problem {
+    Problem::InvalidRequest(FieldError::new(field, rule))
+}
+
+fn is_json(request: &Request) -> bool {
+    let kind = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    kind.eq_ignore_ascii_case("application/json")
+}
+
+fn is_length_limit(error: &axum::Error) -> bool {
+    std::error::Error::source(error).is_some_and(|source| source.is::<http_body_util::LengthLimitError>())
+}
+
+/// serde_json ends its messages with the position, which the field's path says better.
+fn without_position(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    text.rsplit_once(" at line ").map_or_else(|| text.clone(), |(message, _)| message.to_owned())
+}

@@ -1,0 +1,169 @@
+//! The HTTP API: the only user of axum. A handler extracts, makes one call, and answers.
+
+mod auth;
+mod body;
+mod deliveries;
+mod endpoints;
+mod event_types;
+mod events;
+pub mod listen;
+
+mod operations;
+mod problem;
+mod tenants;
+mod tokens;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
+use metrics_exporter_prometheus::PrometheusHandle;
+use serde::Serialize;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::set_header::SetResponseHeaderLayer;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::{Modify, OpenApi, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use utoipa_swagger_ui::SwaggerUi;
+
+use crate::config::OperatorToken;
+use crate::deliver::Deliver;
+use crate::domain::address::AddressPolicy;
+use crate::ingest::Ingest;
+use crate::store::{Page, Store};
+
+use auth::Tokens;
+use problem::Problem;
+
+/// What handlers call.
+#[derive(Clone)]
+pub struct AppState(Arc<Parts>);
+
+/// The parts behind [`AppState`].
+pub struct Parts {
+    store: Arc<Store>,
+    ingest: Ingest,
+    deliver: Arc<Deliver>,
+    policy: AddressPolicy,
+    tokens: Tokens,
+    metrics: PrometheusHandle,
+}
+
+impl AppState {
+    /// The state of a router.
+    #[must_use]
+    pub fn new(
+        store: Arc<Store>,
+        ingest: Ingest,
+        deliver: Arc<Deliver>,
+        policy: AddressPolicy,
+        operator_token: Option<OperatorToken>,
+        metrics: PrometheusHandle,
+    ) -> Self {
+        let tokens = Tokens::new(operator_token.as_ref());
+        Self(Arc::new(Parts { store, ingest, deliver, policy, tokens, metrics }))
+    }
+}
+
+impl std::ops::Deref for AppState {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+/// Every route, grouped by who calls.
+pub fn router(state: AppState) -> Router {
+    let producer = OpenApiRouter::new().routes(routes!(events::post_event)).routes(routes!(events::post_batch));
+    let operator = OpenApiRouter::new()
+        .routes(routes!(tenants::list, tenants::create))
+        .routes(routes!(tenants::read, tenants::delete))
+        .routes(routes!(tokens::list_of_tenant, tokens::create_for_tenant))
+        .routes(routes!(tokens::revoke_of_tenant))
+        .routes(routes!(tokens::list, tokens::create))
+        .routes(routes!(tokens::revoke))
+        .routes(routes!(event_types::list, event_types::add))
+        .routes(routes!(event_types::retire));
+    let tenant = OpenApiRouter::new()
+        .routes(routes!(endpoints::list, endpoints::create))
+        .routes(routes!(endpoints::read, endpoints::change, endpoints::delete))
+        .routes(routes!(endpoints::test))
+        .routes(routes!(endpoints::rotate_secret))
+        .routes(routes!(endpoints::enable))
+        .routes(routes!(endpoints::disable))
+        .routes(routes!(endpoints::recover))
+        .routes(routes!(deliveries::list_of_endpoint))
+        .routes(routes!(deliveries::list_of_event))
+        .routes(routes!(deliveries::read))
+        .routes(routes!(deliveries::retry));
+    let open = OpenApiRouter::new()
+        .routes(routes!(operations::livez))
+        .routes(routes!(operations::readyz))
+        .routes(routes!(operations::metrics));
+    let (router, document) = OpenApiRouter::with_openapi(Document::openapi())
+        .merge(producer)
+        .merge(operator)
+        .merge(tenant)
+        .merge(open)
+        .split_for_parts();
+    let nosniff =
+        SetResponseHeaderLayer::if_not_present(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    router
+        .merge(SwaggerUi::new("/docs").url("/openapi.json", document))
+        .fallback(|| async { Problem::NotFound })
+        .method_not_allowed_fallback(|| async { Problem::MethodNotAllowed })
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(nosniff)
+        .with_state(state)
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Revnoxa webhooks", description = include_str!("api.md")),
+    modifiers(&Bearer),
+    security(("token" = []))
+)]
+struct Document;
+
+struct Bearer;
+
+impl Modify for Bearer {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let scheme = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
+        document.components.get_or_insert_default().add_security_scheme("token", scheme);
+    }
+}
+
+/// One page of a list.
+#[derive(Serialize, ToSchema)]
+struct List<T: ToSchema> {
+    /// In the list's order.
+    items: Vec<T>,
+    /// Give it as `cursor` for the next page; null: this is the last.
+    next_cursor: Option<String>,
+}
+
+impl<T: ToSchema> List<T> {
+    fn of<R>(page: Page<R>, item: impl Fn(R) -> T) -> axum::Json<Self> {
+        let next_cursor = page.next.map(|cursor| cursor.to_string());
+        axum::Json(Self { items: page.items.into_iter().map(item).collect(), next_cursor })
+    }
+}
+
+/// RFC 3339, UTC, milliseconds.
+fn time(at: Timestamp) -> String {
+    format!("{at:.3}")
+}
+
+fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
+    #[derive(Debug, thiserror::Error)]
+    #[error("a handler panicked: {0}")]
+    struct Panicked(String);
+    let text =
+        panic.downcast_ref::<&str>().map(ToString::to_string).or_else(|| panic.downcast_ref::<String>().cloned());
+    Problem::internal(&Panicked(text.unwrap_or_default())).into_response()
+}

@@ -1,0 +1,123 @@
+//! `revnoxa-host`: arguments to one call per subcommand.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand, ValueEnum};
+use revnoxa_host::clock::Clock;
+use revnoxa_host::config::Config;
+use revnoxa_host::domain::token::Scope;
+use revnoxa_host::{admin, app, dev, http, telemetry};
+use tokio::signal::unix::{SignalKind, signal};
+
+#[derive(Parser)]
+#[command(version, about = "Delivers Revnoxa's webhooks")]
+struct Arguments {
+    /// TOML file of settings; the environment (`REVNOXA_…`) wins over it.
+    #[arg(long, global = true, env = "REVNOXA_CONFIG")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs the host.
+    Serve,
+    /// Runs a host for trying things out: SQLite in ./data, loopback, http receivers allowed, a tenant `dev`.
+    Dev,
+    /// Receives the deliveries of the tenant `dev`, verifies and prints them.
+    Listen,
+    /// Brings the database's schema up to date and ends.
+    Migrate,
+    /// Makes API tokens.
+    #[command(subcommand)]
+    Token(TokenCommand),
+}
+
+#[derive(Subcommand)]
+enum TokenCommand {
+    /// Makes a token and prints it, this once.
+    Create {
+        /// What it may do.
+        #[arg(long)]
+        scope: ScopeName,
+        /// Whose token, with `--scope tenant`.
+        #[arg(long, required_if_eq("scope", "tenant"))]
+        tenant: Option<String>,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ScopeName {
+    Operator,
+    Producer,
+    Tenant,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    telemetry::init_logs();
+    // `--config` has a variable of its own, which is no setting.
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .filter(|(name, _)| name != "REVNOXA_CONFIG");
+    let config = Config::load(arguments.config.as_deref(), environment)?;
+    match arguments.command {
+        Command::Serve => run(app::start(config, Clock::System).await?).await,
+        Command::Dev => {
+            let app = app::start(dev::config(config)?, Clock::System).await?;
+            dev::introduce(&app).await?;
+            run(app).await
+        }
+        Command::Listen => {
+            let host = dev::Introduction::read(&config.data_dir)?;
+            http::listen::run(&host.url, &host.tenant, &host.tenant_token, interrupted()?).await
+        }
+        Command::Migrate => admin::migrate(&config).await,
+        Command::Token(TokenCommand::Create { scope, tenant }) => {
+            let scope = match (scope, tenant) {
+                (ScopeName::Operator, None) => Scope::Operator,
+                (ScopeName::Producer, None) => Scope::Producer,
+                (ScopeName::Tenant, Some(tenant)) => Scope::Tenant(tenant.parse().context("`--tenant`")?),
+                _ => anyhow::bail!("`--tenant` goes with `--scope tenant`"),
+            };
+            admin::create_token(&config, scope).await
+        }
+    }
+}
+
+/// Runs until a signal, then stops gracefully; a second signal drops what still runs. A part that ends by itself is an
+/// error.
+async fn run(mut app: app::App) -> anyhow::Result<()> {
+    use std::io::Write;
+    // For whoever waits for it in a pipe: the address, at once.
+    let mut out = std::io::stdout();
+    writeln!(out, "listening on http://{}", app.address())
+        .and_then(|()| out.flush())
+        .context("cannot write to stdout")?;
+    tokio::select! {
+        failure = app.failed() => return Err(failure),
+        () = interrupted()? => {}
+    }
+    tracing::info!("stopping; a second signal drops running attempts");
+    let (hard, again) = (app.hard(), interrupted()?);
+    tokio::spawn(async move {
+        again.await;
+        hard.cancel();
+    });
+    app.stop().await
+}
+
+/// Ends at the next SIGTERM or SIGINT.
+fn interrupted() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}

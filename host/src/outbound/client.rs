@@ -1,0 +1,130 @@
+//! How each HTTP client is set up: TLS, pools, limits.
+
+use std::hash::Hash;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quick_cache::Equivalent;
+use reqwest::{Client, redirect, retry};
+use rustls::client::Resumption;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+
+use super::resolver::GuardedResolver;
+use super::{OutboundError, POOL_LIMIT};
+use crate::domain::address::AddressPolicy;
+
+/// Whose connections a pool holds, and to where.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct PoolKey {
+    tenant: Box<str>,
+    origin: Box<str>,
+}
+
+/// [`PoolKey`] for looking up; its fields hash the same, in the same order.
+#[derive(Debug, Hash)]
+pub(super) struct PoolKeyRef<'a> {
+    pub(super) tenant: &'a str,
+    pub(super) origin: &'a str,
+}
+
+impl Equivalent<PoolKey> for PoolKeyRef<'_> {
+    fn equivalent(&self, key: &PoolKey) -> bool {
+        *self.tenant == *key.tenant && *self.origin == *key.origin
+    }
+}
+
+impl From<PoolKeyRef<'_>> for PoolKey {
+    fn from(key: PoolKeyRef<'_>) -> Self {
+        Self { tenant: key.tenant.into(), origin: key.origin.into() }
+    }
+}
+
+/// The system's certificate authorities and those in `extra_ca`; HTTP/2 where the receiver offers it.
+pub(super) fn tls_config(extra_ca: Option<PathBuf>, policy: AddressPolicy) -> Result<ClientConfig, OutboundError> {
+    let mut roots = RootCertStore::empty();
+    // What the system holds and cannot be read is its packager's matter; too few show as TLS errors.
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if let Some(path) = extra_ca {
+        add_extra_ca(&mut roots, &path).map_err(|source| OutboundError::ExtraCa { path, source })?;
+    }
+    if roots.is_empty() && policy == AddressPolicy::PublicOnly {
+        return Err(OutboundError::NoCertificateAuthorities);
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut tls = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    // Sessions are found by server name and hold nothing of a tenant: clones of this configuration share them.
+    tls.resumption = Resumption::in_memory_sessions(POOL_LIMIT);
+    Ok(tls)
+}
+
+fn add_extra_ca(roots: &mut RootCertStore, path: &PathBuf) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let before = roots.len();
+    for certificate in CertificateDer::pem_file_iter(path)? {
+        roots.add(certificate?)?;
+    }
+    if roots.len() == before {
+        return Err("no certificate in it".into());
+    }
+    Ok(())
+}
+
+/// One pool of connections.
+pub(super) fn build(
+    tls: &ClientConfig,
+    resolver: &Arc<GuardedResolver>,
+    policy: AddressPolicy,
+    attempt_timeout: Duration,
+) -> reqwest::Result<Client> {
+    Client::builder()
+        .tls_backend_preconfigured(tls.clone())
+        .dns_resolver(Arc::clone(resolver))
+        .https_only(policy == AddressPolicy::PublicOnly)
+        .redirect(redirect::Policy::none())
+        .referer(false)
+        .no_proxy()
+        // By default reqwest sends again after an HTTP/2 GOAWAY, which the receiver may send after it has read the
+        // request. What hyper still repeats by itself was never handed to a connection. Zero also saves a copy.
+        .retry(retry::never().max_retries_per_request(0))
+        // Also ends a connect that goes on in the background after an idle connection was found meanwhile.
+        .connect_timeout(attempt_timeout)
+        .tcp_nodelay(true)
+        .pool_max_idle_per_host(IDLE_PER_POOL)
+        .pool_idle_timeout(IDLE_FOR)
+        .http2_initial_stream_window_size(HTTP2_STREAM_WINDOW)
+        .http2_initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
+        .http2_max_header_list_size(HTTP2_HEADER_LIMIT)
+        .http2_keep_alive_interval(HTTP2_PING_AFTER)
+        .http2_keep_alive_timeout(HTTP2_PING_TIMEOUT)
+        .build()
+}
+
+/// Idle connections kept in a pool; one more is closed after its request.
+const IDLE_PER_POOL: usize = 32;
+
+/// A connection idle for longer is closed. Most receivers close after 60 s or more, some after 5 s: then we
+/// see the end of the stream and drop the connection, unless a request crosses it, which is a failed attempt.
+const IDLE_FOR: Duration = Duration::from_secs(30);
+
+/// What a receiver may send unasked on one HTTP/2 stream (RFC 9113 §6.9); hyper's default is 2 MiB.
+const HTTP2_STREAM_WINDOW: u32 = 64 * 1024;
+
+/// The same for one connection; hyper's default is 5 MiB.
+const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// Response header bytes over HTTP/2; beyond it the request fails. (reqwest 0.13 has no such bound for
+/// HTTP/1.1: hyper's are 100 headers and about 408 KiB.)
+const HTTP2_HEADER_LIMIT: u32 = 16 * 1024;
+
+/// A silent HTTP/2 connection with requests waiting is asked for a sign of life, so that a dead one, shared by all
+/// requests to its origin, does not fail them one after the other.
+const HTTP2_PING_AFTER: Duration = Duration::from_secs(4);
+
+/// Without the sign of life the connection is closed.
+const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(4);

@@ -1,0 +1,57 @@
+//! Deletes what is too old, and finishes deletions that a stop interrupted, in small batches.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::store::{Purged, Store, StoreError};
+
+/// Between two looks.
+const PERIOD: SignedDuration = SignedDuration::from_mins(10);
+/// Between two batches, so that deliveries get their turn to write.
+const BREATH: Duration = Duration::from_millis(20);
+
+/// Looks now and every ten minutes, until `soft`.
+pub async fn run(store: Arc<Store>, clock: Clock, retention: Duration, soft: CancellationToken) {
+    let retention = SignedDuration::try_from(retention).unwrap_or(SignedDuration::MAX);
+    loop {
+        let now = clock.now();
+        let look = async {
+            if let Err(error) = finish_deletions(&store).await {
+                tracing::error!(error = &error as &dyn std::error::Error, "cannot finish a deletion");
+            }
+            if let Err(error) = purge(&store, now.saturating_sub(retention).unwrap_or(Timestamp::MIN)).await {
+                tracing::error!(error = &error as &dyn std::error::Error, "cannot delete old events");
+            }
+            clock.sleep_until(now.saturating_add(PERIOD).unwrap_or(Timestamp::MAX)).await;
+        };
+        tokio::select! {
+            () = soft.cancelled() => return,
+            () = look => {}
+        }
+    }
+}
+
+async fn finish_deletions(store: &Store) -> Result<(), StoreError> {
+    let (tenants, endpoints) = store.half_deleted().await?;
+    for (tenant, endpoint) in endpoints {
+        store.purge_endpoint(&tenant, endpoint).await?;
+    }
+    for tenant in tenants {
+        store.purge_tenant(&tenant).await?;
+    }
+    Ok(())
+}
+
+async fn purge(store: &Store, before: Timestamp) -> Result<(), StoreError> {
+    for tenant in store.tenants_with_old_events(before).await? {
+        while let Purged::Some(events) = store.purge_old_events(&tenant, before).await? {
+            tracing::debug!(tenant.id = %tenant, events, "deleted old events");
+            tokio::time::sleep(BREATH).await;
+        }
+    }
+    Ok(())
+}

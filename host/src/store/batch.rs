@@ -1,0 +1,419 @@
+//! The statements of the hot path: many rows in each, never a loop of single rows.
+
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use sqlx::query::Query;
+use sqlx::sqlite::{SqliteArguments, SqliteConnection};
+use sqlx::{AssertSqlSafe, Row, Sqlite};
+
+use super::{StoreError, parsed, timestamp, unreadable};
+use crate::domain::delivery::{Delivery, Leased};
+use crate::domain::event::Event;
+use crate::domain::id::{DeliveryId, EventId, TenantId};
+use crate::domain::lanes::{Remaining, Want};
+
+use super::writer::Finished;
+
+/// Rows of one statement at most; fewer are written in powers of two, so that few statements are ever prepared.
+const ROWS: usize = 256;
+
+type Bound = Query<'static, Sqlite, SqliteArguments>;
+
+/// One statement in all its sizes.
+struct Sized {
+    texts: Vec<(usize, Arc<str>)>,
+}
+
+impl Sized {
+    /// `head` and `tail` around as many `($1, $2, …)` of `columns` as there are rows.
+    fn new(head: &str, columns: &[&str], tail: &str) -> Self {
+        let text = |rows: usize| {
+            let row = |row: usize| {
+                let at = |column: usize| row * columns.len() + column + 1;
+                let values: Vec<String> = columns
+                    .iter()
+                    .enumerate()
+                    .map(|(column, kind)| match *kind {
+                        "" => format!("${}", at(column)),
+                        kind => format!("CAST(${} AS {kind})", at(column)),
+                    })
+                    .collect();
+                format!("({})", values.join(", "))
+            };
+            let rows: Vec<String> = (0..rows).map(row).collect();
+            format!("{head} {} {tail}", rows.join(", ")).into()
+        };
+        let sizes = std::iter::successors(Some(ROWS), |rows| (*rows > 1).then_some(rows / 2));
+        Self { texts: sizes.map(|rows| (rows, text(rows))).collect() }
+    }
+
+    /// `rows` cut into the sizes there are, each with its statement.
+    fn over<'s, 'r, T>(&'s self, mut rows: &'r [T]) -> impl Iterator<Item = (Bound, &'r [T])> + use<'s, 'r, T> {
+        std::iter::from_fn(move || {
+            let (size, text) = self.texts.iter().find(|(size, _)| *size <= rows.len())?;
+            let (these, rest) = rows.split_at(*size);
+            rows = rest;
+            Some((sqlx::query(AssertSqlSafe(text.clone())), these))
+        })
+    }
+}
+
+/// A delivery of an event that is about to be written.
+pub(super) struct NewDelivery {
+    pub(super) leased: Leased,
+    pub(super) goes_to: GoesTo,
+}
+
+/// Where a new delivery goes once it is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum GoesTo {
+    /// To the place in the lanes that was promised to it; leased.
+    Lane,
+    /// To whoever posted it, who attempts it; leased.
+    Caller,
+    /// Nowhere: it waits in the table to be claimed.
+    Table,
+    /// Nowhere: its endpoint is disabled.
+    Held,
+}
+
+pub(super) async fn insert_events(
+    connection: &mut SqliteConnection,
+    events: &[(Event, usize)],
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    static INSERT: LazyLock<Sized> = LazyLock::new(|| {
+        let head = "INSERT INTO events (tenant_id, id, event_type, body, fingerprint, deliveries, created_at) VALUES";
+        Sized::new(head, &[""; 7], "")
+    });
+    for (mut query, events) in INSERT.over(events) {
+        for (event, deliveries) in events {
+            query = query
+                .bind(event.tenant.to_string())
+                .bind(event.id.to_string())
+                .bind(event.event_type.to_string())
+                .bind(event.body.to_vec())
+                .bind(event.fingerprint.map(|fingerprint| fingerprint.to_vec()))
+                .bind(*deliveries as i64)
+                .bind(now.as_millisecond());
+        }
+        query.execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn insert_deliveries(
+    connection: &mut SqliteConnection,
+    deliveries: &[NewDelivery],
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    static INSERT: LazyLock<Sized> = LazyLock::new(|| {
+        let head = "INSERT INTO deliveries (tenant_id, id, endpoint_id, event_id, event_type, state, attempts, failures,
+                        next_attempt_at, claimable_at, claim, created_at) SELECT column1, column2, column3, column4, column5,
+                        'pending', 0, 0, column6, column7, column8, column6 FROM (VALUES";
+        Sized::new(head, &["", "", "", "", "", "BIGINT", "BIGINT", "BIGINT"], ")")
+    });
+    for (mut query, deliveries) in INSERT.over(deliveries) {
+        for NewDelivery { leased, goes_to } in deliveries {
+            let claimable_at = match goes_to {
+                GoesTo::Lane | GoesTo::Caller => leased.lease_until,
+                GoesTo::Table | GoesTo::Held => now,
+            };
+            query = query
+                .bind(leased.tenant.to_string())
+                .bind(leased.id.to_string())
+                .bind(leased.endpoint.to_string())
+                .bind(leased.event.to_string())
+                .bind(leased.event_type.to_string())
+                .bind(now.as_millisecond())
+                .bind(claimable_at.as_millisecond())
+                .bind(leased.claim);
+        }
+        query.execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+/// What is stored of events by tenant and id: fingerprint and number of deliveries.
+pub(super) type KnownEvents = HashMap<(TenantId, EventId), (Option<Vec<u8>>, usize)>;
+
+/// What is stored of the events that have these ids.
+pub(super) async fn existing_events(
+    connection: &mut SqliteConnection,
+    events: &[(TenantId, EventId)],
+) -> Result<KnownEvents, StoreError> {
+    static SELECT: LazyLock<Sized> = LazyLock::new(|| {
+        let head = "SELECT e.tenant_id, e.id, e.fingerprint, e.deliveries FROM (VALUES";
+        let tail = ") AS v CROSS JOIN events e WHERE e.tenant_id = v.column1 AND e.id = v.column2";
+        Sized::new(head, &["", ""], tail)
+    });
+    let mut existing = HashMap::new();
+    for (mut query, events) in SELECT.over(events) {
+        for (tenant, id) in events {
+            query = query.bind(tenant.to_string()).bind(id.to_string());
+        }
+        for row in query.fetch_all(&mut *connection).await? {
+            let (tenant, id): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+            let deliveries: i64 = row.try_get(3)?;
+            let key = (parsed("events", "tenant_id", &id, &tenant)?, parsed("events", "id", &id, &id)?);
+            existing.insert(key, (row.try_get(2)?, usize::try_from(deliveries).unwrap_or(0)));
+        }
+    }
+    Ok(existing)
+}
+
+/// The `endpoints_version` of each of these tenants that exists.
+pub(super) async fn endpoints_versions(
+    connection: &mut SqliteConnection,
+    tenants: &[TenantId],
+) -> Result<HashMap<TenantId, i64>, StoreError> {
+    static SELECT: LazyLock<Sized> = LazyLock::new(|| {
+        let head = "SELECT t.id, t.endpoints_version FROM (VALUES";
+        let tail = ") AS v CROSS JOIN tenants t WHERE t.id = v.column1 AND t.deleted_at IS NULL";
+        Sized::new(head, &[""], tail)
+    });
+    let mut versions = HashMap::new();
+    for (mut query, tenants) in SELECT.over(tenants) {
+        for tenant in tenants {
+            query = query.bind(tenant.to_string());
+        }
+        for row in query.fetch_all(&mut *connection).await? {
+            let id: String = row.try_get(0)?;
+            versions.insert(parsed("tenants", "id", &id, &id)?, row.try_get(1)?);
+        }
+    }
+    Ok(versions)
+}
+
+/// Moves deliveries on after their attempts. Gives the indexes of those still under the claim they were attempted
+/// under; the others were taken over, restarted or deleted, and stay as they are.
+pub(super) async fn move_on(
+    connection: &mut SqliteConnection,
+    finished: &[Finished],
+    now: Timestamp,
+) -> Result<Vec<usize>, StoreError> {
+    static UPDATE: LazyLock<Sized> = LazyLock::new(|| {
+        let head = "UPDATE deliveries SET state = v.column4, attempts = v.column5, failures = v.column6,
+                        next_attempt_at = v.column7, claimable_at = v.column7, finished_at = v.column8
+                    FROM (VALUES";
+        let tail = ") AS v WHERE deliveries.tenant_id = v.column1 AND deliveries.id = v.column2
+                        AND deliveries.claim = v.column3 AND deliveries.state = 'pending'
+                    RETURNING deliveries.tenant_id, deliveries.id";
+        Sized::new(head, &["", "", "BIGINT", "", "BIGINT", "BIGINT", "BIGINT", "BIGINT"], tail)
+    });
+    let mut indexes: HashMap<(String, String), usize> = finished
+        .iter()
+        .enumerate()
+        .map(|(index, finished)| ((finished.leased.tenant.to_string(), finished.leased.id.to_string()), index))
+        .collect();
+    let mut moved = Vec::with_capacity(finished.len());
+    for (mut query, finished) in UPDATE.over(finished) {
+        for Finished { leased, next, .. } in finished {
+            let (state, failures, next_attempt_at) = columns(*next);
+            query = query
+                .bind(leased.tenant.to_string())
+                .bind(leased.id.to_string())
+                .bind(leased.claim)
+                .bind(state)
+                .bind(i64::from(next.attempts()))
+                .bind(failures)
+                .bind(next_attempt_at)
+                .bind(next_attempt_at.is_none().then(|| now.as_millisecond()));
+        }
+        for row in query.fetch_all(&mut *connection).await? {
+            moved.extend(indexes.remove(&(row.try_get(0)?, row.try_get(1)?)));
+        }
+    }
+    moved.sort_unstable();
+    Ok(moved)
+}
+
+/// Adds attempts to the history.
+pub(super) async fn insert_attempts(
+    connection: &mut SqliteConnection,
+    finished: &[&Finished],
+) -> Result<(), StoreError> {
+    static INSERT: LazyLock<Sized> = LazyLock::new(|| {
+        let head = "INSERT INTO attempts (tenant_id, delivery_id, number, started_at, duration_ms, request_headers,
+                        status_code, response_body, response_truncated, error) VALUES";
+        Sized::new(head, &[""; 10], "")
+    });
+    for (mut query, finished) in INSERT.over(finished) {
+        for Finished { leased, next, attempt, .. } in finished {
+            let answer = attempt.outcome.result.as_ref().ok();
+            query = query
+                .bind(leased.tenant.to_string())
+                .bind(leased.id.to_string())
+                .bind(i64::from(next.attempts()))
+                .bind(attempt.started_at.as_millisecond())
+                .bind(i64::try_from(attempt.outcome.duration.as_millis()).unwrap_or(i64::MAX))
+                .bind(attempt.request_headers.clone())
+                .bind(answer.map(|answer| i64::from(answer.status)))
+                .bind(answer.map(|answer| answer.body.to_vec()))
+                .bind(i64::from(answer.is_some_and(|answer| answer.truncated)))
+                .bind(attempt.error.clone());
+        }
+        query.execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+/// Ends the failing time of endpoints that just succeeded.
+pub(super) async fn clear_failing(
+    connection: &mut SqliteConnection,
+    endpoints: &[(String, String)],
+) -> Result<(), StoreError> {
+    static UPDATE: LazyLock<Sized> = LazyLock::new(|| {
+        let head = "UPDATE endpoints SET failing_since = NULL FROM (VALUES";
+        let tail = ") AS v WHERE endpoints.tenant_id = v.column1 AND endpoints.id = v.column2
+                        AND endpoints.failing_since IS NOT NULL";
+        Sized::new(head, &["", ""], tail)
+    });
+    for (mut query, endpoints) in UPDATE.over(endpoints) {
+        for (tenant, endpoint) in endpoints {
+            query = query.bind(tenant.clone()).bind(endpoint.clone());
+        }
+        query.execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+/// Leases up to `want.credits` due deliveries of one active endpoint to this host, the longest due first.
+pub(super) async fn claim(
+    connection: &mut SqliteConnection,
+    want: &Want,
+    now: Timestamp,
+    lease_until: Timestamp,
+) -> Result<(Vec<Leased>, Remaining), StoreError> {
+    #[derive(sqlx::FromRow)]
+    struct ClaimRow {
+        id: String,
+        event_id: String,
+        event_type: String,
+        attempts: i64,
+        failures: i64,
+        next_attempt_at: i64,
+        claim: i64,
+    }
+    let rows: Vec<ClaimRow> = sqlx::query_as(
+        "UPDATE deliveries SET claim = claim + 1, claimable_at = $4
+         WHERE tenant_id = $1 AND id IN (
+             SELECT d.id FROM deliveries d
+             WHERE d.tenant_id = $1 AND d.endpoint_id = $2 AND d.state = 'pending' AND d.claimable_at <= $3
+               AND EXISTS (SELECT 1 FROM endpoints e WHERE e.tenant_id = $1 AND e.id = $2 AND e.state = 'active')
+             ORDER BY d.claimable_at LIMIT $5)
+         RETURNING id, event_id, event_type, attempts, failures, next_attempt_at, claim",
+    )
+    .bind(want.tenant.as_str())
+    .bind(want.endpoint.to_string())
+    .bind(now.as_millisecond())
+    .bind(lease_until.as_millisecond())
+    .bind(want.credits as i64)
+    .fetch_all(&mut *connection)
+    .await?;
+    if rows.len() < want.credits {
+        let due: Option<i64> = sqlx::query_scalar(
+            "SELECT MIN(d.claimable_at) FROM deliveries d
+             WHERE d.tenant_id = $1 AND d.endpoint_id = $2 AND d.state = 'pending' AND d.claimable_at > $3
+               AND EXISTS (SELECT 1 FROM endpoints e WHERE e.tenant_id = $1 AND e.id = $2 AND e.state = 'active')",
+        )
+        .bind(want.tenant.as_str())
+        .bind(want.endpoint.to_string())
+        .bind(now.as_millisecond())
+        .fetch_one(&mut *connection)
+        .await?;
+        let due =
+            due.map(|due| timestamp("deliveries", "claimable_at", &want.endpoint.to_string(), due)).transpose()?;
+        let leased = leased(connection, want, rows, lease_until).await?;
+        return Ok((leased, due.map_or(Remaining::Nothing, Remaining::Until)));
+    }
+    return Ok((leased(connection, want, rows, lease_until).await?, Remaining::More));
+
+    async fn leased(
+        connection: &mut SqliteConnection,
+        want: &Want,
+        mut rows: Vec<ClaimRow>,
+        lease_until: Timestamp,
+    ) -> Result<Vec<Leased>, StoreError> {
+        rows.sort_unstable_by(|a, b| (a.next_attempt_at, &a.id).cmp(&(b.next_attempt_at, &b.id)));
+        let ids: Vec<(TenantId, EventId)> = rows
+            .iter()
+            .map(|row| Ok((want.tenant.clone(), parsed("deliveries", "event_id", &row.id, &row.event_id)?)))
+            .collect::<Result<_, StoreError>>()?;
+        let bodies = bodies(connection, &ids).await?;
+        let leased = |(row, (tenant, event)): (ClaimRow, (TenantId, EventId))| {
+            let body = bodies.get(&event).ok_or_else(|| unreadable("deliveries", "event_id", &row.id))?.clone();
+            Ok(Leased {
+                tenant,
+                id: parsed::<DeliveryId>("deliveries", "id", &row.id, &row.id)?,
+                endpoint: want.endpoint,
+                event,
+                event_type: parsed("deliveries", "event_type", &row.id, &row.event_type)?,
+                body,
+                delivery: Delivery::Pending {
+                    attempts: u32::try_from(row.attempts).map_err(|_| unreadable("deliveries", "attempts", &row.id))?,
+                    failures: u32::try_from(row.failures).map_err(|_| unreadable("deliveries", "failures", &row.id))?,
+                    next_attempt_at: timestamp("deliveries", "next_attempt_at", &row.id, row.next_attempt_at)?,
+                },
+                claim: row.claim,
+                lease_until,
+            })
+        };
+        rows.into_iter().zip(ids).map(leased).collect()
+    }
+}
+
+async fn bodies(
+    connection: &mut SqliteConnection,
+    events: &[(TenantId, EventId)],
+) -> Result<HashMap<EventId, Bytes>, StoreError> {
+    static SELECT: LazyLock<Sized> = LazyLock::new(|| {
+        let head = "SELECT e.id, e.body FROM (VALUES";
+        let tail = ") AS v CROSS JOIN events e WHERE e.tenant_id = v.column1 AND e.id = v.column2";
+        Sized::new(head, &["", ""], tail)
+    });
+    let mut bodies = HashMap::new();
+    for (mut query, events) in SELECT.over(events) {
+        for (tenant, id) in events {
+            query = query.bind(tenant.to_string()).bind(id.to_string());
+        }
+        for row in query.fetch_all(&mut *connection).await? {
+            let id: String = row.try_get(0)?;
+            let body: Vec<u8> = row.try_get(1)?;
+            bodies.insert(parsed("events", "id", &id, &id)?, body.into());
+        }
+    }
+    Ok(bodies)
+}
+
+/// Gives leases back: the deliveries are claimable again as soon as they are due.
+pub(super) async fn release(connection: &mut SqliteConnection, leased: &[Leased]) -> Result<(), StoreError> {
+    static UPDATE: LazyLock<Sized> = LazyLock::new(|| {
+        let head = "UPDATE deliveries SET claimable_at = next_attempt_at FROM (VALUES";
+        let tail = ") AS v WHERE deliveries.tenant_id = v.column1 AND deliveries.id = v.column2
+                        AND deliveries.claim = v.column3 AND deliveries.state = 'pending'";
+        Sized::new(head, &["", "", "BIGINT"], tail)
+    });
+    for (mut query, leased) in UPDATE.over(leased) {
+        for leased in leased {
+            query = query.bind(leased.tenant.to_string()).bind(leased.id.to_string()).bind(leased.claim);
+        }
+        query.execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+/// Columns `state`, `failures` and `next_attempt_at`.
+pub(super) fn columns(delivery: Delivery) -> (&'static str, i64, Option<i64>) {
+    match delivery {
+        Delivery::Pending { failures, next_attempt_at, .. } => {
+            ("pending", i64::from(failures), Some(next_attempt_at.as_millisecond()))
+        }
+        Delivery::Succeeded { .. } => ("succeeded", 0, None),
+        Delivery::Failed { .. } => ("failed", 0, None),
+        Delivery::Dropped { .. } => ("dropped", 0, None),
+    }
+}

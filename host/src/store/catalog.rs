@@ -1,0 +1,124 @@
+//! What accepting an event and running an attempt need of the slow-changing tables, cached.
+//!
+//! A tenant's endpoints are cached with the tenant's `endpoints_version`. The writer compares it inside its
+//! transaction, so an event never misses an endpoint that was acknowledged before it, on any host.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+
+use crate::domain::endpoint::Endpoint;
+use crate::domain::id::{EndpointId, TenantId};
+
+/// Endpoints cached at most, about 2 KiB each; beyond it the tenants longest unused are read again.
+const ENDPOINTS_CACHED: u64 = 20_000;
+/// A type retired on another host is refused here after this.
+const EVENT_TYPES_AGE: Duration = Duration::from_secs(1);
+
+/// A tenant's endpoints as of one version.
+#[derive(Debug)]
+pub(super) struct TenantEndpoints {
+    pub(super) version: i64,
+    /// By id.
+    pub(super) endpoints: Vec<Arc<Endpoint>>,
+}
+
+impl TenantEndpoints {
+    pub(super) fn find(&self, id: EndpointId) -> Option<&Arc<Endpoint>> {
+        self.endpoints.binary_search_by_key(&id, |endpoint| endpoint.id).ok().map(|at| &self.endpoints[at])
+    }
+}
+
+#[derive(Clone)]
+enum Entry {
+    Loaded(Arc<TenantEndpoints>),
+    /// Changed here since it was read: only this version or a later one will do.
+    Required(i64),
+}
+
+#[derive(Clone)]
+struct ByEndpoints;
+
+impl Weighter<TenantId, Entry> for ByEndpoints {
+    fn weight(&self, _: &TenantId, entry: &Entry) -> u64 {
+        match entry {
+            Entry::Loaded(tenant) => tenant.endpoints.len() as u64 + 1,
+            Entry::Required(_) => 1,
+        }
+    }
+}
+
+#[derive(Default)]
+struct EventTypes {
+    /// Grows when the types change here, so that a list read before is not kept after.
+    mark: u64,
+    read: Option<(Instant, Arc<HashSet<String>>)>,
+}
+
+pub(super) struct Catalog {
+    tenants: Cache<TenantId, Entry, ByEndpoints>,
+    /// Held while an entry is compared and replaced.
+    replacing: Mutex<()>,
+    event_types: RwLock<EventTypes>,
+}
+
+impl Catalog {
+    pub(super) fn new() -> Self {
+        let tenants = Cache::with_weighter(1_000, ENDPOINTS_CACHED, ByEndpoints);
+        Self { tenants, replacing: Mutex::default(), event_types: RwLock::default() }
+    }
+
+    /// The newest endpoints known here.
+    pub(super) fn endpoints(&self, tenant: &TenantId) -> Option<Arc<TenantEndpoints>> {
+        match self.tenants.get(tenant)? {
+            Entry::Loaded(endpoints) => Some(endpoints),
+            Entry::Required(_) => None,
+        }
+    }
+
+    /// Keeps what was read, unless something newer is known.
+    pub(super) fn keep(&self, tenant: &TenantId, read: &Arc<TenantEndpoints>) {
+        let _replacing = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
+        let newest = match self.tenants.get(tenant) {
+            Some(Entry::Required(version)) => version,
+            Some(Entry::Loaded(endpoints)) => endpoints.version,
+            None => i64::MIN,
+        };
+        if read.version >= newest {
+            self.tenants.insert(tenant.clone(), Entry::Loaded(read.clone()));
+        }
+    }
+
+    /// A change up to `version` was committed here: nothing older is used from now on.
+    pub(super) fn require(&self, tenant: &TenantId, version: i64) {
+        let _replacing = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.tenants.insert(tenant.clone(), Entry::Required(version));
+    }
+
+    /// The types in the catalogue, if read recently.
+    pub(super) fn event_types(&self) -> Option<Arc<HashSet<String>>> {
+        let types = self.event_types.read().unwrap_or_else(PoisonError::into_inner);
+        types.read.as_ref().filter(|(at, _)| at.elapsed() < EVENT_TYPES_AGE).map(|(_, types)| types.clone())
+    }
+
+    /// To be taken before reading the types and given to [`Catalog::keep_event_types`].
+    pub(super) fn event_types_mark(&self) -> u64 {
+        self.event_types.read().unwrap_or_else(PoisonError::into_inner).mark
+    }
+
+    pub(super) fn keep_event_types(&self, mark: u64, names: Vec<String>) {
+        let mut types = self.event_types.write().unwrap_or_else(PoisonError::into_inner);
+        if types.mark == mark {
+            types.read = Some((Instant::now(), Arc::new(names.into_iter().collect())));
+        }
+    }
+
+    pub(super) fn forget_event_types(&self) {
+        let mut types = self.event_types.write().unwrap_or_else(PoisonError::into_inner);
+        types.mark += 1;
+        types.read = None;
+    }
+}

@@ -1,0 +1,130 @@
+//! Deletion of rows in small batches: what is too old, and what a deleted tenant or endpoint owned.
+
+use jiff::Timestamp;
+
+use super::{Store, StoreError, millis, parsed};
+use crate::domain::id::{EndpointId, TenantId};
+
+/// Events or deliveries deleted in one transaction.
+const CHUNK: i64 = 500;
+
+/// What one step of a purge came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purged {
+    /// So many rows went; there may be more.
+    Some(u64),
+    /// Nothing is left to delete.
+    Nothing,
+}
+
+impl Store {
+    /// Deletes what a deleted tenant owned, then the tenant.
+    pub async fn purge_tenant(&self, tenant: &TenantId) -> Result<(), StoreError> {
+        while self.delete_events(tenant, EVENTS_OF_TENANT, i64::MAX).await? != Purged::Nothing {}
+        let mut tx = self.begin().await?;
+        sqlx::query("DELETE FROM endpoints WHERE tenant_id = $1").bind(tenant.as_str()).execute(&mut *tx).await?;
+        sqlx::query("DELETE FROM tenants WHERE id = $1 AND deleted_at IS NOT NULL")
+            .bind(tenant.as_str())
+            .execute(&mut *tx)
+            .await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Deletes a deleted endpoint's deliveries, then the endpoint. Events stay: other endpoints may have got them.
+    pub async fn purge_endpoint(&self, tenant: &TenantId, endpoint: EndpointId) -> Result<(), StoreError> {
+        loop {
+            let mut tx = self.begin().await?;
+            sqlx::query(
+                "DELETE FROM attempts WHERE tenant_id = $1 AND delivery_id IN (
+                     SELECT id FROM deliveries WHERE tenant_id = $1 AND endpoint_id = $2 ORDER BY id LIMIT $3)",
+            )
+            .bind(tenant.as_str())
+            .bind(endpoint.to_string())
+            .bind(CHUNK)
+            .execute(&mut *tx)
+            .await?;
+            let deliveries = sqlx::query(
+                "DELETE FROM deliveries WHERE tenant_id = $1 AND id IN (
+                     SELECT id FROM deliveries WHERE tenant_id = $1 AND endpoint_id = $2 ORDER BY id LIMIT $3)",
+            )
+            .bind(tenant.as_str())
+            .bind(endpoint.to_string())
+            .bind(CHUNK)
+            .execute(&mut *tx)
+            .await?;
+            if deliveries.rows_affected() == 0 {
+                sqlx::query("DELETE FROM endpoints WHERE tenant_id = $1 AND id = $2 AND deleted_at IS NOT NULL")
+                    .bind(tenant.as_str())
+                    .bind(endpoint.to_string())
+                    .execute(&mut *tx)
+                    .await?;
+                return Ok(tx.commit().await?);
+            }
+            tx.commit().await?;
+        }
+    }
+
+    /// Deletes a batch of a tenant's events accepted before `before` whose deliveries all finished before it, with
+    /// their deliveries and attempts.
+    pub async fn purge_old_events(&self, tenant: &TenantId, before: Timestamp) -> Result<Purged, StoreError> {
+        self.delete_events(tenant, OLD_EVENTS, millis(before)).await
+    }
+
+    /// Tenants that have events older than `before`.
+    pub async fn tenants_with_old_events(&self, before: Timestamp) -> Result<Vec<TenantId>, StoreError> {
+        let ids: Vec<String> = sqlx::query_scalar(
+            "SELECT t.id FROM tenants t
+             WHERE EXISTS (SELECT 1 FROM events v WHERE v.tenant_id = t.id AND v.created_at < $1)",
+        )
+        .bind(millis(before))
+        .fetch_all(&self.read)
+        .await?;
+        ids.iter().map(|id| parsed("tenants", "id", id, id)).collect()
+    }
+
+    /// Tenants and endpoints whose deletion was interrupted.
+    pub async fn half_deleted(&self) -> Result<(Vec<TenantId>, Vec<(TenantId, EndpointId)>), StoreError> {
+        let tenants: Vec<String> =
+            sqlx::query_scalar("SELECT id FROM tenants WHERE deleted_at IS NOT NULL").fetch_all(&self.read).await?;
+        let endpoints: Vec<(String, String)> =
+            sqlx::query_as("SELECT tenant_id, id FROM endpoints WHERE deleted_at IS NOT NULL")
+                .fetch_all(&self.read)
+                .await?;
+        let tenants = tenants.iter().map(|id| parsed("tenants", "id", id, id)).collect::<Result<_, _>>()?;
+        let endpoint = |(tenant, id): &(String, String)| {
+            Ok((parsed("endpoints", "tenant_id", id, tenant)?, parsed("endpoints", "id", id, id)?))
+        };
+        Ok((tenants, endpoints.iter().map(endpoint).collect::<Result<_, StoreError>>()?))
+    }
+
+    async fn delete_events(&self, tenant: &TenantId, which: &'static str, before: i64) -> Result<Purged, StoreError> {
+        let mut tx = self.begin().await?;
+        let ids: Vec<String> =
+            sqlx::query_scalar(which).bind(tenant.as_str()).bind(before).bind(CHUNK).fetch_all(&mut *tx).await?;
+        for id in &ids {
+            sqlx::query(
+                "DELETE FROM attempts WHERE tenant_id = $1 AND delivery_id IN (
+                     SELECT id FROM deliveries WHERE tenant_id = $1 AND event_id = $2)",
+            )
+            .bind(tenant.as_str())
+            .bind(id)
+            .execute(&mut *tx)
+            .await?;
+            for statement in [
+                "DELETE FROM deliveries WHERE tenant_id = $1 AND event_id = $2",
+                "DELETE FROM events WHERE tenant_id = $1 AND id = $2",
+            ] {
+                sqlx::query(statement).bind(tenant.as_str()).bind(id).execute(&mut *tx).await?;
+            }
+        }
+        tx.commit().await?;
+        Ok(if ids.is_empty() { Purged::Nothing } else { Purged::Some(ids.len() as u64) })
+    }
+}
+
+const EVENTS_OF_TENANT: &str = "SELECT id FROM events WHERE tenant_id = $1 AND created_at < $2 LIMIT $3";
+const OLD_EVENTS: &str = "SELECT v.id FROM events v
+     WHERE v.tenant_id = $1 AND v.created_at < $2 AND NOT EXISTS (
+         SELECT 1 FROM deliveries d
+         WHERE d.tenant_id = v.tenant_id AND d.event_id = v.id AND (d.finished_at IS NULL OR d.finished_at >= $2))
+     ORDER BY v.created_at LIMIT $3";

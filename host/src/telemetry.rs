@@ -1,0 +1,41 @@
+//! Logs and metrics: their set-up and names.
+//!
+//! | metric | unit, labels |
+//! |---|---|
+//! | `revnoxa_events_total` | events accepted |
+//! | `revnoxa_attempts_total` | attempts, `result` = `succeeded`, `failed` |
+//! | `revnoxa_attempt_duration_seconds` | from the connect to the end of the attempt |
+
+use std::sync::OnceLock;
+
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::EnvFilter;
+
+/// Upper bounds of the buckets of attempt durations, in seconds.
+const DURATIONS: [f64; 10] = [0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0];
+
+/// Writes logs to standard error: text for a terminal, JSON lines otherwise. `RUST_LOG` chooses what; default `info`.
+pub fn init_logs() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if std::io::IsTerminal::is_terminal(&std::io::stderr()) {
+        builder.init();
+    } else {
+        builder.json().flatten_event(true).init();
+    }
+}
+
+/// This process's metrics; the first call sets them up.
+pub fn metrics() -> PrometheusHandle {
+    static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
+    METRICS
+        .get_or_init(|| {
+            let duration = Matcher::Full("revnoxa_attempt_duration_seconds".into());
+            PrometheusBuilder::new()
+                .set_buckets_for_metric(duration, &DURATIONS)
+                .expect("there are buckets")
+                .install_recorder()
+                .expect("nobody else installs a recorder")
+        })
+        .clone()
+}
