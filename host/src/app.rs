@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, ensure};
+use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -59,7 +60,8 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<App> {
         attempt_timeout: config.attempt_timeout,
         extra_ca: config.extra_ca.clone(),
         dns_servers: config.dns_servers.clone(),
-    })?;
+    })
+    .context("setting `extra_ca`")?;
     let (soft, hard, writer_stop) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
     let (writer, writer_task) = WriterTask::new(store.clone(), config.lease, config.disable_after_failing_for);
     let deliver = Arc::new(Deliver::new(
@@ -77,6 +79,8 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<App> {
     let address = listener.local_addr()?;
     let ingest = Ingest::new(store.clone(), writer, clock.clone());
     let state = AppState::new(store.clone(), ingest, deliver.clone(), policy, config.operator_token.clone(), metrics);
+    // Answers are small and awaited: Nagle's algorithm would only delay them.
+    let listener = listener.tap_io(|connection| drop(connection.set_nodelay(true)));
     let server = axum::serve(listener, http::router(state)).with_graceful_shutdown(soft.clone().cancelled_owned());
 
     let mut writer = JoinSet::new();

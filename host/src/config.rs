@@ -341,6 +341,20 @@ mod tests {
     }
 
     #[test]
+    fn the_example_file_holds_every_setting_with_its_default() {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("config.example.toml");
+        let config = Config::load(Some(&file), []).unwrap();
+        assert_eq!(format!("{config:?}"), format!("{:?}", Config::default()));
+        let text = std::fs::read_to_string(file).unwrap();
+        let shown = format!("{:#?}", Config::default());
+        let fields = shown.lines().filter_map(|line| line.strip_prefix("    ")?.split_once(": "));
+        for (field, _) in fields.filter(|(field, _)| !field.starts_with(' ')) {
+            let given = |line: &str| line.trim_start_matches("# ").starts_with(&format!("{field} = "));
+            assert!(text.lines().any(given), "{field} is missing");
+        }
+    }
+
+    #[test]
     fn refusals_name_the_key_and_the_form() {
         let cases = [
             ("REVNOXA_LISTN", "x", "listn"),

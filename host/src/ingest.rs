@@ -101,7 +101,8 @@ impl Ingest {
             let (id, fingerprint) = match (event.id.clone(), &keyed) {
                 (Some(id), _) => (id, Some(event_fingerprint(&event))),
                 (None, Some((key, request))) => {
-                    let digest = fingerprint(&[b"idempotency-key", key.as_bytes(), &place]);
+                    let tenant = event.tenant.as_str().as_bytes();
+                    let digest = fingerprint(&[b"idempotency-key", tenant, key.as_bytes(), &place]);
                     let half = *digest.first_chunk().expect("16 of 32 bytes");
                     (EventId::from_digest(half), Some(fingerprint(&[request, &place])))
                 }

@@ -1,4 +1,47 @@
-//! map
+//! Webhook delivery: events in, signed requests out, retries, history.
+//!
+//! # Flow
+//!
+//! 1. `POST /v1/events` becomes a [`ingest::NewEvent`]; [`ingest`] builds the final request body and puts it on the
+//!    group-commit writer of [`store`]. One transaction takes the events of many requests, adds one delivery for each
+//!    endpoint that wants them, and is committed with fsync; then all are answered 202, and the fresh deliveries, leased
+//!    already, are handed over to the [lanes](domain::lanes).
+//! 2. [`deliver`] takes them from the lanes: sign, [`outbound::Outbound::post`], and the pure
+//!    [`Delivery::after`](domain::delivery::Delivery::after) tells what follows. The writer records attempt and next
+//!    state together.
+//! 3. Due retries and leases that ran out are claimed from the table per endpoint, as many as the endpoint's lane has
+//!    places, never globally by time: one dead endpoint's backlog stands in nobody's way. A claim carries a number; what
+//!    is recorded under an older one is ignored.
+//!
+//! The deliveries table is the only queue. Kill the process anywhere, and the rows say what is left to do.
+//!
+//! # Ranks
+//!
+//! A module uses lower ranks and its own folder, nothing else; a test below reads every `use`.
+//!
+//! | rank | module | |
+//! |---|---|---|
+//! | 6 | `main` | arguments to one call per subcommand |
+//! | 5 | [`dev`], [`admin`] | what the other subcommands do |
+//! | 4 | [`app`] | builds the parts, runs and stops them |
+//! | 3 | [`http`] | the only axum: routes, who calls, problems, the receiver of `listen` |
+//! | 2 | [`ingest`] | accepting events |
+//! | 2 | [`deliver`] | dispatcher, attempt, test event |
+//! | 2 | [`retention`] | deletes old rows |
+//! | 1 | [`store`] | the only sqlx; takes and returns domain types |
+//! | 1 | [`outbound`] | the only HTTP client; answers an outcome, never an error |
+//! | 0 | [`domain`] | words and rules; no I/O, no async |
+//! | 0 | [`config`], [`clock`], [`telemetry`] | settings, wall time, logs and metrics |
+//!
+//! # Invariants
+//!
+//! * Only [`clock`] reads wall time; durations and time-outs use monotonic time.
+//! * No transaction is open across a network call. No lock is held across an await.
+//! * Every await on the outside has a time limit and a size limit; every queue and cache has a bound with a name.
+//! * Every statement on tenants' data names the tenant, those apart that look over all tenants for work to do.
+//! * Secrets, tokens and payloads reach no log line, error text or `Debug`. Secrets and the values of custom headers are
+//!   sealed at rest, bound to their row and column; API tokens are stored as hashes.
+//! * Outbound connects only to vetted addresses, and to the very address that was vetted.
 
 pub mod admin;
 pub mod app;
@@ -13,3 +56,80 @@ pub mod outbound;
 pub mod retention;
 pub mod store;
 pub mod telemetry;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::{Path, PathBuf};
+
+    /// Rank by module, read from the table above.
+    fn ranks() -> BTreeMap<String, u32> {
+        let map = include_str!("lib.rs");
+        let rows = map.lines().filter_map(|line| line.strip_prefix("//! | "));
+        let row = |row: &str| {
+            let mut cells = row.split('|');
+            let rank = cells.next()?.trim().parse().ok()?;
+            let modules = cells.next()?.split(',').map(|name| name.trim().trim_matches(['[', ']', '`']).to_owned());
+            Some(modules.map(move |module| (module, rank)).collect::<Vec<_>>())
+        };
+        rows.filter_map(row).flatten().collect()
+    }
+
+    fn sources(folder: &Path) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        entries
+            .flat_map(|path| if path.is_dir() { sources(&path) } else { vec![path] })
+            .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
+            .collect()
+    }
+
+    fn code(path: &Path) -> String {
+        let text = std::fs::read_to_string(path).unwrap();
+        text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn modules_use_lower_ranks_only() {
+        let ranks = ranks();
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let mut uses = 0;
+        for path in sources(&root) {
+            let within = path.strip_prefix(&root).unwrap().with_extension("");
+            let module = within.iter().next().unwrap().to_str().unwrap().to_owned();
+            if module == "lib" {
+                continue;
+            }
+            let rank = ranks.get(&module).unwrap_or_else(|| panic!("the map lacks `{module}`"));
+            let text = code(&path);
+            for part in text.split("crate::").skip(1).chain(text.split("revnoxa_host::").skip(1)) {
+                let names: Vec<&str> = match part.strip_prefix('{') {
+                    Some(list) => list.split('}').next().unwrap().split(',').map(str::trim).collect(),
+                    None => vec![part],
+                };
+                for name in names.into_iter().filter(|name| !name.is_empty()) {
+                    let used = name.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap();
+                    let Some(used_rank) = ranks.get(used) else { panic!("{path:?} uses unknown `{used}`") };
+                    assert!(used == module || used_rank < rank, "{path:?} (rank {rank}) uses `{used}` ({used_rank})");
+                    uses += 1;
+                }
+            }
+        }
+        assert!(uses > 50, "found {uses} uses only: does this test still read the code?");
+    }
+
+    #[test]
+    fn the_libraries_of_one_room_stay_in_it() {
+        let rooms = [("sqlx::", "store"), ("axum::", "http"), ("reqwest::", "outbound")];
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        for path in sources(&root) {
+            let within = path.strip_prefix(&root).unwrap();
+            let text = code(&path);
+            for (library, room) in rooms {
+                // The server is built where it is run.
+                let built = library == "axum::" && within == Path::new("app.rs");
+                let outside = !within.starts_with(room) && !built && within != Path::new("lib.rs");
+                assert!(!(outside && text.contains(library)), "{path:?} uses {library}");
+            }
+        }
+    }
+}

@@ -35,7 +35,9 @@ impl RetrySchedule {
         let index = usize::try_from(failures).ok()?.checked_sub(1)?;
         let scheduled = self.0.get(index)?.mul_f64(1.0 + JITTER * jitter);
         let asked = retry_after.unwrap_or_default().min(RETRY_AFTER_LIMIT);
-        let delay = SignedDuration::try_from(scheduled.max(asked)).unwrap_or(SignedDuration::MAX);
+        // Whole milliseconds, as they are stored and shown: never earlier than the delay.
+        let delay = scheduled.max(asked).as_nanos().div_ceil(1_000_000);
+        let delay = i64::try_from(delay).map_or(SignedDuration::MAX, SignedDuration::from_millis);
         Some(now.saturating_add(delay).unwrap_or(Timestamp::MAX))
     }
 }
@@ -77,6 +79,8 @@ mod tests {
     fn jitter_adds_at_most_a_tenth() {
         let schedule = RetrySchedule::new(vec![30 * S]);
         assert_eq!(schedule.next(1, at(0), None, 0.0), Some(at(30)));
+        let latest = schedule.next(1, at(0), None, 0.123_456_789).unwrap();
+        assert_eq!(latest.subsec_nanosecond() % 1_000_000, 0, "{latest}");
         let latest = schedule.next(1, at(0), None, 0.999_999).unwrap();
         assert!(latest > at(32) && latest <= at(33), "{latest}");
     }

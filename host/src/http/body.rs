@@ -1,12 +1,14 @@
 //! Request bodies and queries, refused with the field and the rule.
 
+use std::marker::PhantomData;
 use std::time::Duration;
 
 use axum::body::{Bytes, to_bytes};
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
-use serde::de::{Deserialize, DeserializeOwned};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, MapAccess, Visitor};
 
 use super::problem::{FieldError, Problem};
 use crate::store::{Cursor, PageRequest};
@@ -69,16 +71,52 @@ async fn read_any(request: Request, limit: usize) -> Result<Bytes, Problem> {
     }
 }
 
-/// Parses JSON; an error names the path to the field.
+/// Parses a JSON object; an error names the path to the field.
 pub(super) fn parse<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, Problem> {
-    serde_json::from_slice(bytes).map_err(|error| {
+    serde_json::from_slice(bytes).map(|Object(value)| value).map_err(|error| {
         // Only now again, with the path: it costs too much on every request.
         let mut json = serde_json::Deserializer::from_slice(bytes);
-        let path = serde_path_to_error::deserialize::<_, T>(&mut json).err().map(|error| error.path().to_string());
+        let path =
+            serde_path_to_error::deserialize::<_, Object<T>>(&mut json).err().map(|error| error.path().to_string());
         let field = path.filter(|path| path != ".").unwrap_or_default();
         let rule = if error.is_data() { without_position(&error) } else { format!("not JSON: {error}") };
         Problem::InvalidRequest(FieldError::new(field, rule))
     })
+}
+
+/// A struct read from a JSON object only: serde would take a list of its fields' values as well.
+pub(super) struct Object<T>(pub(super) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OnlyMap<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for OnlyMap<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+
+        deserializer.deserialize_map(OnlyMap(PhantomData)).map(Self)
+    }
+}
+
+/// A text for people: at most `limit` bytes, no control characters but line ends and tabs.
+pub(super) fn vet_text(field: &str, text: String, limit: usize) -> Result<String, Problem> {
+    let refuse = |rule: String| Problem::Unprocessable(FieldError::new(field, rule));
+    if text.len() > limit {
+        return Err(refuse(format!("must be at most {limit} bytes")));
+    }
+    if text.chars().any(|character| character.is_control() && !matches!(character, '\n' | '\r' | '\t')) {
+        return Err(refuse("must not hold control characters".to_owned()));
+    }
+    Ok(text)
 }
 
 /// A query; what it does not know is refused.

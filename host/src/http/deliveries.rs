@@ -136,11 +136,13 @@ pub(super) async fn read(
     ForTenant(tenant): ForTenant,
     PathId(id): PathId<DeliveryId>,
 ) -> Result<axum::Json<DeliveryDetail>, Problem> {
-    let body = state.store.request_body(&tenant, id).await?.ok_or(Problem::NotFound)?;
-    let delivery = existing(&state, &tenant, id).await?;
-    let history = state.store.attempts(&tenant, id).await?.into_iter().map(attempt).collect();
-    let request_body = String::from_utf8_lossy(&body).into_owned();
-    Ok(axum::Json(DeliveryDetail { delivery, request_body, history }))
+    let found = state.store.delivery_with_history(&tenant, id).await?;
+    let (record, body, attempts) = found.ok_or(Problem::NotFound)?;
+    Ok(axum::Json(DeliveryDetail {
+        delivery: delivery(record),
+        request_body: String::from_utf8_lossy(&body).into_owned(),
+        history: attempts.into_iter().map(attempt).collect(),
+    }))
 }
 
 /// Sends a delivery again: a finished one with five new attempts, a waiting one at once.

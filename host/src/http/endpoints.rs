@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 use super::auth::{ForTenant, PathId};
-use super::body::{Json, OptionalJson, PageParams, Params};
+use super::body::{Json, OptionalJson, PageParams, Params, vet_text};
 use super::problem::{FieldError, Problem, ProblemBody};
 use super::{AppState, List, time};
 use crate::deliver::TestResult;
@@ -169,7 +169,7 @@ pub(super) async fn create(
         url: vet_url(&state, &new.url)?,
         event_types: vet_event_types(&state, new.event_types).await?,
         headers: vet_headers(&new.headers)?,
-        description: vet_description(new.description)?,
+        description: vet_text("description", new.description, DESCRIPTION_LIMIT)?,
     };
     let created = state.store.create_endpoint(&tenant, vetted).await?;
     let (endpoint, secret) = created
@@ -217,7 +217,7 @@ pub(super) async fn change(
             None => None,
         },
         headers: change.headers.map(|headers| vet_headers(&headers)).transpose()?,
-        description: change.description.map(vet_description).transpose()?,
+        description: change.description.map(|text| vet_text("description", text, DESCRIPTION_LIMIT)).transpose()?,
     };
     let changed = state.store.change_endpoint(&tenant, id, vetted).await?.ok_or(Problem::NotFound)?;
     Ok(axum::Json(shown(&changed)))
@@ -357,13 +357,6 @@ fn tested(test: TestResult) -> Test {
 
 fn vet_url(state: &AppState, url: &str) -> Result<EndpointUrl, Problem> {
     EndpointUrl::parse(url, state.policy).map_err(|rule| refused("url", rule))
-}
-
-fn vet_description(description: String) -> Result<String, Problem> {
-    if description.len() > DESCRIPTION_LIMIT {
-        return Err(refused("description", format_args!("must be at most {DESCRIPTION_LIMIT} bytes")));
-    }
-    Ok(description)
 }
 
 async fn vet_event_types(state: &AppState, types: Option<Vec<String>>) -> Result<Option<Vec<EventType>>, Problem> {

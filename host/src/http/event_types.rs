@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::auth::{Caller, Operator, PathId};
-use super::body::{Json, PageParams, Params};
+use super::body::{Json, PageParams, Params, vet_text};
 use super::problem::{FieldError, Problem, ProblemBody};
 use super::{AppState, List};
 use crate::domain::event::{EventType as Name, InvalidEventType};
@@ -58,15 +58,13 @@ pub(super) async fn add(
     _: Operator,
     Json(new): Json<NewEventType>,
 ) -> Result<(StatusCode, axum::Json<EventType>), Problem> {
-    let refuse = |field: &str, rule: String| Problem::Unprocessable(FieldError::new(field, rule));
-    let name: Name = new.name.parse().map_err(|rule: InvalidEventType| refuse("name", rule.to_string()))?;
-    if new.description.len() > DESCRIPTION_LIMIT {
-        return Err(refuse("description", format!("must be at most {DESCRIPTION_LIMIT} bytes")));
-    }
-    if !state.store.add_event_type(&name, &new.description).await? {
+    let refuse = |rule: InvalidEventType| Problem::Unprocessable(FieldError::new("name", rule));
+    let name: Name = new.name.parse().map_err(refuse)?;
+    let description = vet_text("description", new.description, DESCRIPTION_LIMIT)?;
+    if !state.store.add_event_type(&name, &description).await? {
         return Err(Problem::Conflict(format!("the event type `{name}` exists already")));
     }
-    Ok((StatusCode::CREATED, axum::Json(EventType { name, description: new.description })))
+    Ok((StatusCode::CREATED, axum::Json(EventType { name, description })))
 }
 
 /// Retires a type: its history stays, new events of it are refused.

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use super::AppState;
 use super::auth::Producer;
-use super::body;
+use super::body::{self, Object};
 use super::problem::{FieldError, Problem, ProblemBody};
 use crate::domain::event::{BATCH_LIMIT, DATA_LIMIT};
 use crate::ingest::NewEvent;
@@ -58,8 +58,8 @@ pub(super) struct PostEvent<'r> {
 pub(super) struct PostBatch<'r> {
     /// 1 to 1,000 events.
     #[serde(borrow)]
-    #[schema(min_items = 1, max_items = 1000)]
-    events: Vec<PostEvent<'r>>,
+    #[schema(value_type = Vec<PostEvent>, min_items = 1, max_items = 1000)]
+    events: Vec<Object<PostEvent<'r>>>,
 }
 
 /// An event as accepted: it is on disk.
@@ -130,10 +130,10 @@ pub(super) async fn post_batch(
         let rule = format_args!("must hold 1 to {BATCH_LIMIT} events");
         return Err(Problem::Unprocessable(FieldError::new("events", rule)));
     }
-    let keyed = key.is_some() && posted.events.iter().all(|event| event.id.is_none());
+    let keyed = key.is_some() && posted.events.iter().all(|Object(event)| event.id.is_none());
     let events = posted.events.iter().enumerate();
     let events: Vec<NewEvent<'_>> =
-        events.map(|(at, event)| new_event(event, |name| field(at, name))).collect::<Result<_, _>>()?;
+        events.map(|(at, Object(event))| new_event(event, |name| field(at, name))).collect::<Result<_, _>>()?;
     let accepted = state.ingest.accept(events, key.as_deref()).await;
     let accepted = accepted.map_err(|error| Problem::of_events(error, field, keyed))?;
     counter!("revnoxa_events_total").increment(accepted.len() as u64);

@@ -1,26 +1,34 @@
 //! What operators' machines ask.
 
 use axum::extract::State;
-use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::AppState;
 use super::problem::{Problem, ProblemBody};
 
+/// All is well.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Health {
+    /// Always `ok`: what is not is an error.
+    status: &'static str,
+}
+
 /// The process runs.
-#[utoipa::path(get, path = "/livez", tag = "operations", security(()), responses((status = 204, description = "It runs")))]
-pub(super) async fn livez() -> StatusCode {
-    StatusCode::NO_CONTENT
+#[utoipa::path(get, path = "/livez", tag = "operations", security(()), responses((status = 200, body = Health)))]
+pub(super) async fn livez() -> axum::Json<Health> {
+    axum::Json(Health { status: "ok" })
 }
 
 /// The database answers: requests may be sent here.
 #[utoipa::path(get, path = "/readyz", tag = "operations", security(()), responses(
-    (status = 204, description = "It is ready"), (status = 503, body = ProblemBody, description = "It is not")
+    (status = 200, body = Health), (status = 503, body = ProblemBody, description = "It is not")
 ))]
-pub(super) async fn readyz(State(state): State<AppState>) -> Result<StatusCode, Problem> {
+pub(super) async fn readyz(State(state): State<AppState>) -> Result<axum::Json<Health>, Problem> {
     state.store.ping().await?;
-    Ok(StatusCode::NO_CONTENT)
+    Ok(axum::Json(Health { status: "ok" }))
 }
 
 /// Metrics in Prometheus' text format.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::auth::{Operator, PathId};
-use super::body::{Json, PageParams, Params};
+use super::body::{Json, PageParams, Params, vet_text};
 use super::problem::{FieldError, Problem, ProblemBody};
 use super::{AppState, List, time};
 use crate::domain::id::{InvalidId, TenantId};
@@ -60,11 +60,8 @@ pub(super) async fn create(
     Json(new): Json<NewTenant>,
 ) -> Result<(StatusCode, axum::Json<Tenant>), Problem> {
     let id: TenantId = new.id.parse().map_err(|rule: InvalidId| Problem::Unprocessable(FieldError::new("id", rule)))?;
-    if new.name.len() > NAME_LIMIT {
-        let rule = format_args!("must be at most {NAME_LIMIT} bytes");
-        return Err(Problem::Unprocessable(FieldError::new("name", rule)));
-    }
-    let created = state.store.create_tenant(&id, &new.name).await?;
+    let name = vet_text("name", new.name, NAME_LIMIT)?;
+    let created = state.store.create_tenant(&id, &name).await?;
     let created = created.ok_or_else(|| Problem::Conflict(format!("the tenant `{id}` exists already")))?;
     Ok((StatusCode::CREATED, axum::Json(tenant(created))))
 }

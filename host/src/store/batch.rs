@@ -281,6 +281,17 @@ pub(super) async fn clear_failing(
     Ok(())
 }
 
+const CLAIM: &str = "UPDATE deliveries SET claim = claim + 1, claimable_at = $4
+     WHERE tenant_id = $1 AND id IN (
+         SELECT d.id FROM deliveries d
+         WHERE d.tenant_id = $1 AND d.endpoint_id = $2 AND d.state = 'pending' AND d.claimable_at <= $3
+           AND EXISTS (SELECT 1 FROM endpoints e WHERE e.tenant_id = $1 AND e.id = $2 AND e.state = 'active')
+         ORDER BY d.claimable_at LIMIT $5)
+     RETURNING id, event_id, event_type, attempts, failures, next_attempt_at, claim";
+const NEXT_DUE: &str = "SELECT MIN(d.claimable_at) FROM deliveries d
+     WHERE d.tenant_id = $1 AND d.endpoint_id = $2 AND d.state = 'pending' AND d.claimable_at > $3
+       AND EXISTS (SELECT 1 FROM endpoints e WHERE e.tenant_id = $1 AND e.id = $2 AND e.state = 'active')";
+
 /// Leases up to `want.credits` due deliveries of one active endpoint to this host, the longest due first.
 pub(super) async fn claim(
     connection: &mut SqliteConnection,
@@ -298,33 +309,21 @@ pub(super) async fn claim(
         next_attempt_at: i64,
         claim: i64,
     }
-    let rows: Vec<ClaimRow> = sqlx::query_as(
-        "UPDATE deliveries SET claim = claim + 1, claimable_at = $4
-         WHERE tenant_id = $1 AND id IN (
-             SELECT d.id FROM deliveries d
-             WHERE d.tenant_id = $1 AND d.endpoint_id = $2 AND d.state = 'pending' AND d.claimable_at <= $3
-               AND EXISTS (SELECT 1 FROM endpoints e WHERE e.tenant_id = $1 AND e.id = $2 AND e.state = 'active')
-             ORDER BY d.claimable_at LIMIT $5)
-         RETURNING id, event_id, event_type, attempts, failures, next_attempt_at, claim",
-    )
-    .bind(want.tenant.as_str())
-    .bind(want.endpoint.to_string())
-    .bind(now.as_millisecond())
-    .bind(lease_until.as_millisecond())
-    .bind(want.credits as i64)
-    .fetch_all(&mut *connection)
-    .await?;
-    if rows.len() < want.credits {
-        let due: Option<i64> = sqlx::query_scalar(
-            "SELECT MIN(d.claimable_at) FROM deliveries d
-             WHERE d.tenant_id = $1 AND d.endpoint_id = $2 AND d.state = 'pending' AND d.claimable_at > $3
-               AND EXISTS (SELECT 1 FROM endpoints e WHERE e.tenant_id = $1 AND e.id = $2 AND e.state = 'active')",
-        )
+    let rows: Vec<ClaimRow> = sqlx::query_as(CLAIM)
         .bind(want.tenant.as_str())
         .bind(want.endpoint.to_string())
         .bind(now.as_millisecond())
-        .fetch_one(&mut *connection)
+        .bind(lease_until.as_millisecond())
+        .bind(want.credits as i64)
+        .fetch_all(&mut *connection)
         .await?;
+    if rows.len() < want.credits {
+        let due: Option<i64> = sqlx::query_scalar(NEXT_DUE)
+            .bind(want.tenant.as_str())
+            .bind(want.endpoint.to_string())
+            .bind(now.as_millisecond())
+            .fetch_one(&mut *connection)
+            .await?;
         let due =
             due.map(|due| timestamp("deliveries", "claimable_at", &want.endpoint.to_string(), due)).transpose()?;
         let leased = leased(connection, want, rows, lease_until).await?;
@@ -415,5 +414,27 @@ pub(super) fn columns(delivery: Delivery) -> (&'static str, i64, Option<i64>) {
         Delivery::Succeeded { .. } => ("succeeded", 0, None),
         Delivery::Failed { .. } => ("failed", 0, None),
         Delivery::Dropped { .. } => ("dropped", 0, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::{Connection, Row};
+
+    use super::*;
+
+    /// Finished deliveries must not cost a claim anything, however many there are: it reads the partial index only.
+    #[tokio::test]
+    async fn claims_read_the_partial_index_of_pending_deliveries() {
+        let mut connection = SqliteConnection::connect("sqlite::memory:").await.unwrap();
+        super::super::MIGRATIONS.run(&mut connection).await.unwrap();
+        for statement in [CLAIM, NEXT_DUE] {
+            let plan = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}")));
+            let plan: Vec<String> =
+                plan.fetch_all(&mut connection).await.unwrap().iter().map(|row| row.get("detail")).collect();
+            let search = "INDEX deliveries_claimable (tenant_id=? AND endpoint_id=? AND claimable_at";
+            assert!(plan.iter().any(|step| step.starts_with("SEARCH d") && step.contains(search)), "{plan:#?}");
+            assert!(!plan.iter().any(|step| step.starts_with("SCAN") || step.contains("TEMP B-TREE")), "{plan:#?}");
+        }
     }
 }

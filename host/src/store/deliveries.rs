@@ -182,37 +182,40 @@ impl Store {
         self.deliveries(OF_EVENT, tenant, event.as_str(), filter, page).await.map(Some)
     }
 
-    /// One delivery; `None`: no such.
-    pub async fn delivery(&self, tenant: &TenantId, id: DeliveryId) -> Result<Option<DeliveryRecord>, StoreError> {
+    /// One delivery with the body it sends and its attempts, the first first, as they stood at one moment. `None`: no such.
+    pub async fn delivery_with_history(
+        &self,
+        tenant: &TenantId,
+        id: DeliveryId,
+    ) -> Result<Option<(DeliveryRecord, Vec<u8>, Vec<AttemptRecord>)>, StoreError> {
+        let id = id.to_string();
+        let mut snapshot = self.read.begin().await?;
         let row: Option<Row> =
-            sqlx::query_as(ONE).bind(tenant.as_str()).bind(id.to_string()).fetch_optional(&self.read).await?;
-        row.map(record).transpose()
-    }
-
-    /// The body that a delivery sends; `None`: no such delivery.
-    pub async fn request_body(&self, tenant: &TenantId, id: DeliveryId) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(sqlx::query_scalar(
-            "SELECT v.body FROM deliveries d JOIN events v ON v.tenant_id = d.tenant_id AND v.id = d.event_id
-             WHERE d.tenant_id = $1 AND d.id = $2",
-        )
-        .bind(tenant.as_str())
-        .bind(id.to_string())
-        .fetch_optional(&self.read)
-        .await?)
-    }
-
-    /// A delivery's attempts, the first first.
-    pub async fn attempts(&self, tenant: &TenantId, id: DeliveryId) -> Result<Vec<AttemptRecord>, StoreError> {
-        let rows: Vec<AttemptRow> = sqlx::query_as(
+            sqlx::query_as(ONE).bind(tenant.as_str()).bind(&id).fetch_optional(&mut *snapshot).await?;
+        let Some(row) = row else { return Ok(None) };
+        let body = sqlx::query_scalar("SELECT body FROM events WHERE tenant_id = $1 AND id = $2")
+            .bind(tenant.as_str())
+            .bind(&row.event_id)
+            .fetch_one(&mut *snapshot)
+            .await?;
+        let attempts: Vec<AttemptRow> = sqlx::query_as(
             "SELECT number, started_at, duration_ms, request_headers, status_code, response_body, response_truncated,
                     error
              FROM attempts WHERE tenant_id = $1 AND delivery_id = $2 ORDER BY number",
         )
         .bind(tenant.as_str())
-        .bind(id.to_string())
-        .fetch_all(&self.read)
+        .bind(&id)
+        .fetch_all(&mut *snapshot)
         .await?;
-        rows.into_iter().map(|row| attempt(&id.to_string(), row)).collect()
+        let attempts = attempts.into_iter().map(|row| attempt(&id, row)).collect::<Result<_, _>>()?;
+        Ok(Some((record(row)?, body, attempts)))
+    }
+
+    /// One delivery; `None`: no such.
+    pub async fn delivery(&self, tenant: &TenantId, id: DeliveryId) -> Result<Option<DeliveryRecord>, StoreError> {
+        let row: Option<Row> =
+            sqlx::query_as(ONE).bind(tenant.as_str()).bind(id.to_string()).fetch_optional(&self.read).await?;
+        row.map(record).transpose()
     }
 
     /// Sends a delivery again: a finished one with the whole schedule anew, a waiting one at once.

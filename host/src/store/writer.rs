@@ -153,13 +153,19 @@ impl WriterTask {
     pub async fn run(mut self, stop: CancellationToken) {
         let mut commands = Vec::with_capacity(BATCH);
         loop {
-            let stopped = tokio::select! {
-                biased;
-                count = self.commands.recv_many(&mut commands, BATCH) => count == 0,
-                () = stop.cancelled() => true,
-            };
-            if commands.is_empty() && stopped {
-                return;
+            if commands.is_empty() {
+                let received = tokio::select! {
+                    biased;
+                    received = self.commands.recv_many(&mut commands, BATCH) => received,
+                    () = stop.cancelled() => 0,
+                };
+                if received == 0 {
+                    return;
+                }
+            } else {
+                // What could not be written goes first; others may come along.
+                let more = std::iter::from_fn(|| self.commands.try_recv().ok());
+                commands.extend(more.take(BATCH));
             }
             if let Err(error) = self.write(&mut commands).await {
                 tracing::error!(error = &error as &dyn std::error::Error, "cannot write to the database");
