@@ -60,8 +60,7 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<App> {
         attempt_timeout: config.attempt_timeout,
         extra_ca: config.extra_ca.clone(),
         dns_servers: config.dns_servers.clone(),
-    })
-    .context("setting `extra_ca`")?;
+    })?;
     let (soft, hard, writer_stop) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
     let (writer, writer_task) = WriterTask::new(store.clone(), config.lease, config.disable_after_failing_for);
     let deliver = Arc::new(Deliver::new(

@@ -20,8 +20,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// `sqlite://PATH`. Default `sqlite://data/revnoxa.db`. The file and its folder are made when missing.
     pub database_url: String,
-    /// Base64 of 32 bytes that encrypt the endpoints' secrets at rest. No default: `serve` refuses to start
-    /// without one; `dev` makes `<data_dir>/master.key`. Another key than the database was made with is refused.
+    /// Base64 of 32 bytes that encrypt the endpoints' secrets at rest. Default: what the file `<data_dir>/master.key`
+    /// holds; `dev` makes one, `serve` refuses to start without. Another key than the database was made with is refused.
     pub master_key: Option<MasterKey>,
     /// A token accepted as an operator's besides those in the database. At least 32 characters. Default none.
     pub operator_token: Option<OperatorToken>,
@@ -89,8 +89,8 @@ impl Default for Config {
 /// Settings that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("cannot read the settings file {path}")]
+    /// A file of settings or the key file cannot be read.
+    #[error("cannot read {path}")]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -129,9 +129,30 @@ impl Config {
             }
         }
         let invalid = |error: toml::de::Error| ConfigError::Invalid(error.to_string().trim().replace('\n', " "));
-        let config: Self = toml::Value::Table(table).try_into().map_err(invalid)?;
+        let mut config: Self = toml::Value::Table(table).try_into().map_err(invalid)?;
         config.check()?;
+        if config.master_key.is_none() {
+            config.master_key = config.read_key_file()?;
+        }
         Ok(config)
+    }
+
+    /// Where the master key stands when it is not a setting; `dev` makes it.
+    #[must_use]
+    pub fn key_file(&self) -> PathBuf {
+        self.data_dir.join("master.key")
+    }
+
+    fn read_key_file(&self) -> Result<Option<MasterKey>, ConfigError> {
+        let path = self.key_file();
+        match std::fs::read_to_string(&path) {
+            Ok(text) => {
+                let rule = |error| ConfigError::Invalid(format!("{}: {error}", path.display()));
+                text.parse().map(Some).map_err(rule)
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(ConfigError::Unreadable { path, source }),
+        }
     }
 
     /// Refuses values out of range and combinations that cannot work.

@@ -1,7 +1,8 @@
 //! `dev`: a host on this machine that needs no settings, and what it tells `listen`.
 
+use std::fs::DirBuilder;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -49,7 +50,7 @@ impl Introduction {
 pub fn config(mut config: Config) -> anyhow::Result<Config> {
     config.allow_insecure_endpoints = true;
     if config.master_key.is_none() {
-        config.master_key = Some(key_file(&config.data_dir)?);
+        config.master_key = Some(new_key_file(&config)?);
     }
     Ok(config)
 }
@@ -104,19 +105,11 @@ async fn make(store: &Store, scope: Scope) -> anyhow::Result<String> {
     Ok(token.reveal().to_owned())
 }
 
-fn key_file(data_dir: &Path) -> anyhow::Result<MasterKey> {
-    let path = data_dir.join("master.key");
-    match std::fs::read_to_string(&path) {
-        Ok(text) => text.parse().with_context(|| format!("{} is not a master key", path.display())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let key = MasterKey::from_bytes(rand::random());
-            std::fs::create_dir_all(data_dir)?;
-            write_private(&path, key.reveal().as_bytes())
-                .with_context(|| format!("cannot write {}", path.display()))?;
-            Ok(key)
-        }
-        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
-    }
+fn new_key_file(config: &Config) -> anyhow::Result<MasterKey> {
+    let (path, key) = (config.key_file(), MasterKey::from_bytes(rand::random()));
+    DirBuilder::new().recursive(true).mode(0o700).create(&config.data_dir)?;
+    write_private(&path, key.reveal().as_bytes()).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(key)
 }
 
 fn file(data_dir: &Path) -> PathBuf {

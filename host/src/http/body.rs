@@ -1,12 +1,15 @@
 //! Request bodies and queries, refused with the field and the rule.
 
 use std::marker::PhantomData;
+use std::str::FromStr;
 use std::time::Duration;
 
-use axum::body::{Bytes, to_bytes};
+use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
+use bytes::BytesMut;
+use http_body_util::BodyExt;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, MapAccess, Visitor};
 
@@ -15,6 +18,8 @@ use crate::store::{Cursor, PageRequest};
 
 /// Bytes of a body that has no limit of its own.
 pub(super) const BODY_LIMIT: usize = 64 * 1024;
+/// Bytes of a body over its limit that are read and thrown away, so that the sender gets to read the refusal.
+const DISCARD_LIMIT: usize = 32 * 1024 * 1024;
 /// How long a body may take to arrive.
 const BODY_TIME: Duration = Duration::from_secs(30);
 /// Items of a page when the caller does not say.
@@ -59,15 +64,39 @@ pub(super) async fn read(request: Request, limit: usize) -> Result<Bytes, Proble
 }
 
 async fn read_any(request: Request, limit: usize) -> Result<Bytes, Problem> {
-    let declared = request.headers().get("content-length").and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-    if declared.is_some_and(|declared| declared > limit) {
-        return Err(Problem::PayloadTooLarge(limit));
-    }
-    match tokio::time::timeout(BODY_TIME, to_bytes(request.into_body(), limit)).await {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(error)) if is_length_limit(&error) => Err(Problem::PayloadTooLarge(limit)),
-        Ok(Err(_)) => Err(Problem::InvalidRequest(FieldError::new("", "the body broke off"))),
+    match tokio::time::timeout(BODY_TIME, collect(request.into_body(), limit)).await {
+        Ok(read) => read,
         Err(_) => Err(Problem::InvalidRequest(FieldError::new("", "the body must arrive within 30 s"))),
+    }
+}
+
+async fn collect(mut body: Body, limit: usize) -> Result<Bytes, Problem> {
+    let mut first = Bytes::new();
+    let mut joined = BytesMut::new();
+    let mut length = 0;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| Problem::InvalidRequest(FieldError::new("", "the body broke off")))?;
+        let Ok(data) = frame.into_data() else { continue };
+        length += data.len();
+        if length > limit {
+            joined = BytesMut::new();
+            if length > limit + DISCARD_LIMIT {
+                break;
+            }
+        } else if first.is_empty() {
+            // Most bodies come in one piece, which needs no copy.
+            first = data;
+        } else {
+            if joined.is_empty() {
+                joined.extend_from_slice(&first);
+            }
+            joined.extend_from_slice(&data);
+        }
+    }
+    match (length > limit, joined.is_empty()) {
+        (true, _) => Err(Problem::PayloadTooLarge(limit)),
+        (false, true) => Ok(first),
+        (false, false) => Ok(joined.freeze()),
     }
 }
 
@@ -147,13 +176,13 @@ pub(super) struct PageParams {
 }
 
 impl PageParams {
-    pub(super) fn request(&self) -> Result<PageRequest, Problem> {
+    pub(super) fn request<K: FromStr>(&self) -> Result<PageRequest<K>, Problem> {
         page_request(self.limit.as_deref(), self.cursor.as_deref())
     }
 }
 
 /// The page that `limit` and `cursor` ask for.
-pub(super) fn page_request(limit: Option<&str>, cursor: Option<&str>) -> Result<PageRequest, Problem> {
+pub(super) fn page_request<K: FromStr>(limit: Option<&str>, cursor: Option<&str>) -> Result<PageRequest<K>, Problem> {
     let limit = match limit {
         None => PAGE_DEFAULT,
         Some(text) => match text.parse() {
@@ -161,7 +190,7 @@ pub(super) fn page_request(limit: Option<&str>, cursor: Option<&str>) -> Result<
             _ => return Err(invalid("limit", format_args!("must be a number from 1 to {PAGE_LIMIT}"))),
         },
     };
-    let cursor = cursor.map(str::parse::<Cursor>).transpose().map_err(|rule| invalid("cursor", rule))?;
+    let cursor = cursor.map(str::parse::<Cursor<K>>).transpose().map_err(|rule| invalid("cursor", rule))?;
     Ok(PageRequest { limit, cursor })
 }
 
@@ -174,10 +203,6 @@ fn is_json(request: &Request) -> bool {
     let kind = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
     kind.eq_ignore_ascii_case("application/json")
-}
-
-fn is_length_limit(error: &axum::Error) -> bool {
-    std::error::Error::source(error).is_some_and(|source| source.is::<http_body_util::LengthLimitError>())
 }
 
 /// serde_json ends its messages with the position, which the field's path says better.

@@ -165,7 +165,7 @@ pub(super) async fn retry(
 }
 
 impl DeliveryParams {
-    fn parsed(&self) -> Result<(Filter, PageRequest), Problem> {
+    fn parsed(&self) -> Result<(Filter, PageRequest<DeliveryId>), Problem> {
         let time = |field: &'static str, text: &Option<String>| {
             let parse = |text: &String| text.parse::<Timestamp>();
             text.as_ref().map(parse).transpose().map_err(|_| body::invalid(field, "must be an RFC 3339 time"))

@@ -13,6 +13,7 @@ mod problem;
 mod tenants;
 mod tokens;
 
+use std::fmt::Display;
 use std::sync::Arc;
 
 use axum::Router;
@@ -148,7 +149,7 @@ struct List<T: ToSchema> {
 }
 
 impl<T: ToSchema> List<T> {
-    fn of<R>(page: Page<R>, item: impl Fn(R) -> T) -> axum::Json<Self> {
+    fn of<R, K: Display>(page: Page<R, K>, item: impl Fn(R) -> T) -> axum::Json<Self> {
         let next_cursor = page.next.map(|cursor| cursor.to_string());
         axum::Json(Self { items: page.items.into_iter().map(item).collect(), next_cursor })
     }

@@ -56,7 +56,7 @@ pub struct OutboundConfig {
 #[derive(Debug, thiserror::Error)]
 pub enum OutboundError {
     /// The file is missing or is not PEM, or holds something that is not a certificate.
-    #[error("cannot read certificate authorities from {}", path.display())]
+    #[error("setting `extra_ca`: cannot read certificate authorities from {}", path.display())]
     ExtraCa {
         /// The configured file.
         path: PathBuf,

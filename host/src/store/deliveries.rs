@@ -155,8 +155,8 @@ impl Store {
         tenant: &TenantId,
         endpoint: EndpointId,
         filter: &Filter,
-        page: &PageRequest,
-    ) -> Result<Page<DeliveryRecord>, StoreError> {
+        page: &PageRequest<DeliveryId>,
+    ) -> Result<Page<DeliveryRecord, DeliveryId>, StoreError> {
         self.deliveries(OF_ENDPOINT, tenant, &endpoint.to_string(), filter, page).await
     }
 
@@ -166,8 +166,8 @@ impl Store {
         tenant: &TenantId,
         event: &EventId,
         filter: &Filter,
-        page: &PageRequest,
-    ) -> Result<Option<Page<DeliveryRecord>>, StoreError> {
+        page: &PageRequest<DeliveryId>,
+    ) -> Result<Option<Page<DeliveryRecord, DeliveryId>>, StoreError> {
         let exists: Option<i64> = sqlx::query_scalar(
             "SELECT 1 FROM events v JOIN tenants t ON t.id = v.tenant_id
              WHERE v.tenant_id = $1 AND v.id = $2 AND t.deleted_at IS NULL",
@@ -335,8 +335,8 @@ impl Store {
         tenant: &TenantId,
         of: &str,
         filter: &Filter,
-        page: &PageRequest,
-    ) -> Result<Page<DeliveryRecord>, StoreError> {
+        page: &PageRequest<DeliveryId>,
+    ) -> Result<Page<DeliveryRecord, DeliveryId>, StoreError> {
         let rows: Vec<Row> = sqlx::query_as(statement)
             .bind(tenant.as_str())
             .bind(of)
@@ -349,7 +349,7 @@ impl Store {
             .fetch_all(&self.read)
             .await?;
         let records: Vec<DeliveryRecord> = rows.into_iter().map(record).collect::<Result<_, _>>()?;
-        Ok(page.page(records, |record| record.id.to_string()))
+        Ok(page.page(records, |record| record.id))
     }
 }
 

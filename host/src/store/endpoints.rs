@@ -128,7 +128,11 @@ impl Store {
     }
 
     /// A tenant's endpoints, oldest first.
-    pub async fn endpoints(&self, tenant: &TenantId, page: &PageRequest) -> Result<Page<Endpoint>, StoreError> {
+    pub async fn endpoints(
+        &self,
+        tenant: &TenantId,
+        page: &PageRequest<EndpointId>,
+    ) -> Result<Page<Endpoint, EndpointId>, StoreError> {
         let rows: Vec<Row> = sqlx::query_as(select!("AND id > $2 ORDER BY id LIMIT $3"))
             .bind(tenant.as_str())
             .bind(page.after())
@@ -137,7 +141,7 @@ impl Store {
             .await?;
         let endpoints: Vec<Endpoint> =
             rows.into_iter().map(|row| self.endpoint_of(tenant, row)).collect::<Result<_, _>>()?;
-        Ok(page.page(endpoints, |endpoint| endpoint.id.to_string()))
+        Ok(page.page(endpoints, |endpoint| endpoint.id))
     }
 
     /// One endpoint as it is now; from the cache where nothing changed since.

@@ -25,7 +25,10 @@ type Row = (String, String);
 
 impl Store {
     /// The catalogue by name, retired types left out.
-    pub async fn event_types(&self, page: &PageRequest) -> Result<Page<EventTypeRecord>, StoreError> {
+    pub async fn event_types(
+        &self,
+        page: &PageRequest<EventType>,
+    ) -> Result<Page<EventTypeRecord, EventType>, StoreError> {
         let rows: Vec<Row> = sqlx::query_as(
             "SELECT name, description FROM event_types WHERE retired_at IS NULL AND name > $1 ORDER BY name LIMIT $2",
         )
@@ -37,7 +40,7 @@ impl Store {
             Ok(EventTypeRecord { name: parsed("event_types", "name", &name, &name)?, description })
         };
         let types: Vec<EventTypeRecord> = rows.into_iter().map(record).collect::<Result<_, StoreError>>()?;
-        Ok(page.page(types, |record| record.name.to_string()))
+        Ok(page.page(types, |record| record.name.clone()))
     }
 
     /// Adds a type, or brings back a retired one. `false`: it is there already.

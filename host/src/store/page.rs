@@ -1,34 +1,29 @@
 //! Pages of a list: the next page begins after the last key of this one, so rows that come or go never shift it.
 
+use std::fmt::{self, Display};
 use std::str::FromStr;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
 /// The key that a page begins after; opaque to callers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cursor(String);
+pub struct Cursor<K>(K);
 
 /// The text is not a cursor we gave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be a `next_cursor` of the same list")]
 pub struct InvalidCursor;
 
-/// Longer than any key of ours.
+/// Bytes of a cursor; longer than any of ours.
 const CURSOR_LIMIT: usize = 256;
 
-impl Cursor {
-    fn after(key: &str) -> Self {
-        Self(key.to_owned())
+impl<K: Display> Display for Cursor<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&URL_SAFE_NO_PAD.encode(self.0.to_string()))
     }
 }
 
-impl std::fmt::Display for Cursor {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&URL_SAFE_NO_PAD.encode(&self.0))
-    }
-}
-
-impl FromStr for Cursor {
+impl<K: FromStr> FromStr for Cursor<K> {
     type Err = InvalidCursor;
 
     fn from_str(text: &str) -> Result<Self, InvalidCursor> {
@@ -37,29 +32,28 @@ impl FromStr for Cursor {
         }
         let key = URL_SAFE_NO_PAD.decode(text).map_err(|_| InvalidCursor)?;
         let key = String::from_utf8(key).map_err(|_| InvalidCursor)?;
-        let valid = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_graphic());
-        valid.then_some(Self(key)).ok_or(InvalidCursor)
+        key.parse().map(Self).map_err(|_| InvalidCursor)
     }
 }
 
-/// Which page of a list.
+/// Which page of a list that is sorted by `K`.
 #[derive(Debug, Clone)]
-pub struct PageRequest {
+pub struct PageRequest<K> {
     /// Items at most, 1 to 100.
     pub limit: u32,
     /// Begin after this; `None`: at the start.
-    pub cursor: Option<Cursor>,
+    pub cursor: Option<Cursor<K>>,
 }
 
-impl PageRequest {
+impl<K: Display> PageRequest<K> {
     /// The key to begin after in ascending order; the empty text is before every key.
-    pub(super) fn after(&self) -> &str {
-        self.cursor.as_ref().map_or("", |cursor| &cursor.0)
+    pub(super) fn after(&self) -> String {
+        self.cursor.as_ref().map_or_else(String::new, |cursor| cursor.0.to_string())
     }
 
     /// The key to begin before in descending order; `~` is after every key of ours.
-    pub(super) fn before(&self) -> &str {
-        self.cursor.as_ref().map_or("~", |cursor| &cursor.0)
+    pub(super) fn before(&self) -> String {
+        self.cursor.as_ref().map_or_else(|| "~".to_owned(), |cursor| cursor.0.to_string())
     }
 
     /// Rows to read: one more than shown tells whether another page follows.
@@ -67,20 +61,20 @@ impl PageRequest {
         i64::from(self.limit) + 1
     }
 
-    pub(super) fn page<T>(&self, mut items: Vec<T>, key: impl Fn(&T) -> String) -> Page<T> {
+    pub(super) fn page<T>(&self, mut items: Vec<T>, key: impl Fn(&T) -> K) -> Page<T, K> {
         let limit = self.limit as usize;
         let more = items.len() > limit;
         items.truncate(limit);
-        let next = items.last().filter(|_| more).map(|last| Cursor::after(&key(last)));
+        let next = items.last().filter(|_| more).map(|last| Cursor(key(last)));
         Page { items, next }
     }
 }
 
 /// One page of a list.
 #[derive(Debug)]
-pub struct Page<T> {
+pub struct Page<T, K> {
     /// In the list's order.
     pub items: Vec<T>,
     /// Where the next page begins; `None`: this is the last.
-    pub next: Option<Cursor>,
+    pub next: Option<Cursor<K>>,
 }

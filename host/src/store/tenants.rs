@@ -36,7 +36,7 @@ impl Store {
     }
 
     /// All tenants by id.
-    pub async fn tenants(&self, page: &PageRequest) -> Result<Page<Tenant>, StoreError> {
+    pub async fn tenants(&self, page: &PageRequest<TenantId>) -> Result<Page<Tenant, TenantId>, StoreError> {
         let rows: Vec<Row> = sqlx::query_as(
             "SELECT id, name, created_at FROM tenants WHERE deleted_at IS NULL AND id > $1 ORDER BY id LIMIT $2",
         )
@@ -45,7 +45,7 @@ impl Store {
         .fetch_all(&self.read)
         .await?;
         let tenants: Vec<Tenant> = rows.into_iter().map(tenant).collect::<Result<_, _>>()?;
-        Ok(page.page(tenants, |tenant| tenant.id.to_string()))
+        Ok(page.page(tenants, |tenant| tenant.id.clone()))
     }
 
     /// One tenant; `None`: no such, or being deleted.

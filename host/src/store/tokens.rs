@@ -51,7 +51,11 @@ impl Store {
     }
 
     /// A tenant's tokens, or with `None` those of operators and producers.
-    pub async fn tokens(&self, tenant: Option<&TenantId>, page: &PageRequest) -> Result<Page<TokenRecord>, StoreError> {
+    pub async fn tokens(
+        &self,
+        tenant: Option<&TenantId>,
+        page: &PageRequest<TokenId>,
+    ) -> Result<Page<TokenRecord, TokenId>, StoreError> {
         let rows: Vec<Row> = sqlx::query_as(
             "SELECT id, scope, tenant_id, created_at FROM tokens
              WHERE tenant_id IS NOT DISTINCT FROM $1 AND id > $2 ORDER BY id LIMIT $3",
@@ -62,7 +66,7 @@ impl Store {
         .fetch_all(&self.read)
         .await?;
         let tokens: Vec<TokenRecord> = rows.into_iter().map(record).collect::<Result<_, _>>()?;
-        Ok(page.page(tokens, |token| token.id.to_string()))
+        Ok(page.page(tokens, |token| token.id))
     }
 
     /// Revokes a token of that tenant, or with `None` an operator's or producer's; gives its hash. `None`: no such.
