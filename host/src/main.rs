@@ -1,5 +1,6 @@
 //! `revnoxa-host`: arguments to one call per subcommand.
 
+use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -8,7 +9,7 @@ use revnoxa_host::clock::Clock;
 use revnoxa_host::config::Config;
 use revnoxa_host::domain::token::Scope;
 use revnoxa_host::{admin, app, dev, http, telemetry};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 #[derive(Parser)]
 #[command(version, about = "Delivers Revnoxa's webhooks")]
@@ -64,16 +65,18 @@ async fn main() -> anyhow::Result<()> {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .filter(|(name, _)| name != "REVNOXA_CONFIG");
     let config = Config::load(arguments.config.as_deref(), environment)?;
+    // Before anything else starts: a signal during the start stops as gracefully as one after it.
+    let mut signals = Signals::new()?;
     match arguments.command {
-        Command::Serve => run(app::start(config, Clock::System).await?).await,
+        Command::Serve => run(app::start(config, Clock::System).await?, signals).await,
         Command::Dev => {
             let app = app::start(dev::config(config)?, Clock::System).await?;
             dev::introduce(&app).await?;
-            run(app).await
+            run(app, signals).await
         }
         Command::Listen => {
             let host = dev::Introduction::read(&config.data_dir)?;
-            http::listen::run(&host.url, &host.tenant, &host.tenant_token, interrupted()?).await
+            http::listen::run(&host.url, &host.tenant, &host.tenant_token, signals.next()).await
         }
         Command::Migrate => admin::migrate(&config).await,
         Command::Token(TokenCommand::Create { scope, tenant }) => {
@@ -90,8 +93,7 @@ async fn main() -> anyhow::Result<()> {
 
 /// Runs until a signal, then stops gracefully; a second signal drops what still runs. A part that ends by itself is an
 /// error.
-async fn run(mut app: app::App) -> anyhow::Result<()> {
-    use std::io::Write;
+async fn run(mut app: app::App, mut signals: Signals) -> anyhow::Result<()> {
     // For whoever waits for it in a pipe: the address, at once.
     let mut out = std::io::stdout();
     writeln!(out, "listening on http://{}", app.address())
@@ -99,25 +101,32 @@ async fn run(mut app: app::App) -> anyhow::Result<()> {
         .context("cannot write to stdout")?;
     tokio::select! {
         failure = app.failed() => return Err(failure),
-        () = interrupted()? => {}
+        () = signals.next() => {}
     }
     tracing::info!("stopping; a second signal drops running attempts");
-    let (hard, again) = (app.hard(), interrupted()?);
+    let hard = app.hard();
     tokio::spawn(async move {
-        again.await;
+        signals.next().await;
         hard.cancel();
     });
     app.stop().await
 }
 
-/// Ends at the next SIGTERM or SIGINT.
-fn interrupted() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
+/// SIGTERM and SIGINT, from the moment it is made.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
-    })
+    }
 }

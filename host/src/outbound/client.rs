@@ -106,7 +106,7 @@ pub(super) fn build(
 }
 
 /// Idle connections kept in a pool; one more is closed after its request.
-const IDLE_PER_POOL: usize = 32;
+const IDLE_PER_POOL: usize = 64;
 
 /// A connection idle for longer is closed. Most receivers close after 60 s or more, some after 5 s: then we
 /// see the end of the stream and drop the connection, unless a request crosses it, which is a failed attempt.
