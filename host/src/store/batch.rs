@@ -28,24 +28,12 @@ struct Sized {
 }
 
 impl Sized {
-    /// `head` and `tail` around as many `($1, $2, …)` of `columns` as there are rows.
+    /// `head` and `tail` around as many rows of `columns` values as wanted; a column that is not empty is a cast.
     fn new(head: &str, columns: &[&str], tail: &str) -> Self {
-        let text = |rows: usize| {
-            let row = |row: usize| {
-                let at = |column: usize| row * columns.len() + column + 1;
-                let values: Vec<String> = columns
-                    .iter()
-                    .enumerate()
-                    .map(|(column, kind)| match *kind {
-                        "" => format!("${}", at(column)),
-                        kind => format!("CAST(${} AS {kind})", at(column)),
-                    })
-                    .collect();
-                format!("({})", values.join(", "))
-            };
-            let rows: Vec<String> = (0..rows).map(row).collect();
-            format!("{head} {} {tail}", rows.join(", ")).into()
-        };
+        // Not `$1`: SQLite finds a parameter with a name by going through all names.
+        let value = |kind: &&str| if kind.is_empty() { "?".to_owned() } else { format!("CAST(? AS {kind})") };
+        let row = format!("({})", columns.iter().map(value).collect::<Vec<_>>().join(", "));
+        let text = |rows: usize| format!("{head} {} {tail}", vec![row.as_str(); rows].join(", ")).into();
         let sizes = std::iter::successors(Some(ROWS), |rows| (*rows > 1).then_some(rows / 2));
         Self { texts: sizes.map(|rows| (rows, text(rows))).collect() }
     }

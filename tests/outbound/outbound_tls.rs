@@ -1,0 +1,216 @@
+//! HTTPS receivers: who is trusted, what is said when one is not, and HTTP/2.
+
+#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
+
+mod support;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use revnoxa_host::domain::address::AddressPolicy;
+use revnoxa_host::domain::outcome::SendError;
+use revnoxa_host::outbound::{Outbound, OutboundConfig, OutboundError, RESPONSE_BODY_LIMIT};
+use support::{OK, Receiver, answer, config, error, insecure, post, read_request};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+
+/// An HTTPS receiver for `name` and the file with its certificate authority.
+struct Https {
+    receiver: Receiver,
+    ca: tempfile::NamedTempFile,
+}
+
+impl Https {
+    /// Over HTTP/1.1; answers every request with 200.
+    async fn start(name: &str) -> Self {
+        Self::start_with(name, b"http/1.1", |mut stream| async move {
+            while read_request(&mut stream).await.is_some() {
+                stream.write_all(OK.as_bytes()).await.unwrap();
+            }
+        })
+        .await
+    }
+
+    async fn start_with<F, S>(name: &str, protocol: &[u8], script: S) -> Self
+    where
+        S: Fn(TlsStream<TcpStream>) -> F + Send + Sync + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let mut ca_params = rcgen::CertificateParams::new([]).unwrap();
+        ca_params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let ca_key = rcgen::KeyPair::generate().unwrap();
+        let ca = ca_params.self_signed(&ca_key).unwrap();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let issuer = rcgen::Issuer::new(ca_params, ca_key);
+        let certificate = rcgen::CertificateParams::new([name.to_owned()])
+            .unwrap()
+            .signed_by(&key, &issuer)
+            .unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut server = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![certificate.der().clone()],
+                key.serialize_der().try_into().unwrap(),
+            )
+            .unwrap();
+        server.alpn_protocols = vec![protocol.to_vec()];
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(server));
+        let script = Arc::new(script);
+        let receiver = Receiver::start(move |stream| {
+            let (acceptor, script) = (acceptor.clone(), Arc::clone(&script));
+            async move {
+                if let Ok(stream) = acceptor.accept(stream).await {
+                    script(stream).await;
+                }
+            }
+        })
+        .await;
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), ca.pem()).unwrap();
+        Self { receiver, ca: file }
+    }
+
+    fn trusting(&self) -> Outbound {
+        let extra_ca = Some(self.ca.path().to_owned());
+        Outbound::new(OutboundConfig {
+            extra_ca,
+            ..config(AddressPolicy::AllowInsecure)
+        })
+        .unwrap()
+    }
+
+    fn url(&self, host: &str) -> String {
+        format!("https://{host}:{}/", self.receiver.address.port())
+    }
+}
+
+#[tokio::test]
+async fn https_works_with_a_trusted_authority_and_says_what_is_wrong_without() {
+    let https = Https::start("localhost").await;
+    let trusting = https.trusting();
+    for _ in 0..5 {
+        assert!(
+            post(&trusting, "acme", &https.url("localhost"))
+                .await
+                .succeeded()
+        );
+    }
+    let untrusted = error(&insecure(), &https.url("localhost")).await;
+    assert_eq!(
+        untrusted,
+        SendError::Tls("certificate issuer is not trusted")
+    );
+    let other_name = error(&trusting, &https.url("127.0.0.1")).await;
+    assert_eq!(
+        other_name,
+        SendError::Tls("certificate is for another name")
+    );
+}
+
+#[tokio::test]
+async fn https_connections_are_kept_alive() {
+    let https = Https::start("127.0.0.1").await;
+    let outbound = https.trusting();
+    for _ in 0..20 {
+        assert!(
+            post(&outbound, "acme", &https.url("127.0.0.1"))
+                .await
+                .succeeded()
+        );
+    }
+    assert_eq!(https.receiver.accepted(), 1);
+}
+
+#[tokio::test]
+async fn http2_requests_share_a_connection_and_a_long_body_does_not_end_it() {
+    let https = Https::start_with("127.0.0.1", b"h2", |stream| async move {
+        let mut connection = h2::server::handshake(stream).await.unwrap();
+        while let Some(Ok((_, mut respond))) = connection.accept().await {
+            let mut body = respond
+                .send_response(http::Response::new(()), false)
+                .unwrap();
+            let _ = body.send_data(Bytes::from(vec![b'x'; 1 << 20]), true);
+        }
+    })
+    .await;
+    let outbound = https.trusting();
+    for _ in 0..10 {
+        let answer = answer(&outbound, &https.url("127.0.0.1")).await;
+        assert_eq!(
+            (answer.status, answer.body.len(), answer.truncated),
+            (200, RESPONSE_BODY_LIMIT, true)
+        );
+    }
+    assert_eq!(https.receiver.accepted(), 1);
+}
+
+/// After a GOAWAY that says "nothing was processed" (RFC 9113 §6.8) reqwest would send again, up to twice more, but a
+/// receiver can say so of a request that it has read.
+#[tokio::test]
+async fn an_http2_receiver_that_goes_away_gets_the_request_once() {
+    let received = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&received);
+    let https = Https::start_with("127.0.0.1", b"h2", move |mut stream| {
+        let count = Arc::clone(&count);
+        async move {
+            const PREFACE: usize = 24;
+            stream.read_exact(&mut [0; PREFACE]).await.unwrap();
+            write_frame(&mut stream, SETTINGS, &[]).await;
+            while read_frame(&mut stream).await != Some(HEADERS) {}
+            count.fetch_add(1, Ordering::SeqCst);
+            write_frame(&mut stream, GOAWAY, &[0; 8]).await;
+            while read_frame(&mut stream).await.is_some() {}
+        }
+    })
+    .await;
+    let error = error(&https.trusting(), &https.url("127.0.0.1")).await;
+    assert_eq!(
+        error,
+        SendError::Network("connection broke before an answer")
+    );
+    assert_eq!(received.load(Ordering::SeqCst), 1);
+}
+
+// Frame types of RFC 9113 §6.
+const HEADERS: u8 = 1;
+const SETTINGS: u8 = 4;
+const GOAWAY: u8 = 7;
+
+/// The type of the next frame; None at the end of the stream.
+async fn read_frame(stream: &mut TlsStream<TcpStream>) -> Option<u8> {
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).await.ok()?;
+    let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+    stream.read_exact(&mut vec![0; length]).await.ok()?;
+    Some(head[3])
+}
+
+async fn write_frame(stream: &mut TlsStream<TcpStream>, kind: u8, payload: &[u8]) {
+    let head = [0, 0, payload.len() as u8, kind, 0, 0, 0, 0, 0];
+    stream.write_all(&[&head, payload].concat()).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_unusable_authority_file_fails_at_start() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let start = |extra_ca: PathBuf| {
+        Outbound::new(OutboundConfig {
+            extra_ca: Some(extra_ca),
+            ..config(AddressPolicy::PublicOnly)
+        })
+        .err()
+    };
+    for path in [file.path().to_owned(), "/does/not/exist.pem".into()] {
+        let error = start(path.clone());
+        assert!(
+            matches!(&error, Some(OutboundError::ExtraCa { path: named, .. }) if *named == path),
+            "{error:?}"
+        );
+    }
+}
