@@ -43,9 +43,11 @@ pub struct Config {
     pub extra_ca: Option<PathBuf>,
     /// Folder of the key file and of what `dev` writes. Default `data`.
     pub data_dir: PathBuf,
-    /// Attempts at once on this host. Default 256; 1 to 10,000.
+    /// Attempts at once on this host. Default 256; 1 to 10,000. One tenant gets no more of them than it leaves free, one
+    /// half at most, and so do all endpoints together that do not answer promptly.
     pub max_in_flight: usize,
-    /// Attempts at once to one endpoint. Default 64; 1 to `max_in_flight`. An endpoint that does not answer gets 4.
+    /// Attempts at once to one endpoint that answers promptly. Default 64; 1 to `max_in_flight`. It starts at 8; each
+    /// prompt answer adds one, each failure to answer halves it.
     pub max_in_flight_per_endpoint: usize,
     /// An endpoint that fails this long without one success is disabled. Default `5d`; at least a minute.
     #[serde(deserialize_with = "duration")]

@@ -32,15 +32,7 @@ impl Deliver {
                 let started: Vec<Started> = std::iter::from_fn(|| lanes.start()).collect();
                 (started, lanes.wants(), lanes.next_due())
             };
-            for started in started {
-                let this = self.clone();
-                self.attempts.spawn(async move {
-                    tokio::select! {
-                        () = this.hard.cancelled() => {}
-                        () = this.work(started) => {}
-                    }
-                });
-            }
+            started.into_iter().for_each(|started| self.spawn(started));
             if !wants.is_empty() {
                 self.writer.claim(wants).await;
             }
@@ -60,22 +52,34 @@ impl Deliver {
         self.attempts.wait().await;
     }
 
+    fn spawn(self: &Arc<Self>, started: Started) {
+        let this = self.clone();
+        self.attempts.spawn(async move {
+            tokio::select! {
+                () = this.hard.cancelled() => {}
+                () = this.work(started) => {}
+            }
+        });
+    }
+
     /// Attempts one delivery after another, as long as there is one that may start.
-    async fn work(&self, mut started: Started) {
+    async fn work(self: &Arc<Self>, mut started: Started) {
         let handover = &self.store.handover;
         loop {
             let health = self.attempt_leased(started.leased.clone()).await;
-            let next = {
+            let mut next: Vec<Started> = {
                 let mut lanes = handover.lanes();
                 if lanes.finished(&started, health) {
                     handover.wake.notify_one();
                 }
-                lanes.start()
+                std::iter::from_fn(|| lanes.start()).collect()
             };
-            match next {
+            match next.pop() {
                 Some(next) => started = next,
                 None => return,
             }
+            // A prompt answer may have made room for more than one.
+            next.into_iter().for_each(|started| self.spawn(started));
         }
     }
 }

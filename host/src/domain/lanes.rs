@@ -1,7 +1,9 @@
 //! Which leased delivery is attempted next: one lane an endpoint, served in turn, so that no endpoint holds up another.
 //!
 //! An endpoint whose last answer was prompt is *proven*. The others, dead and slow ones among them, share one half of
-//! the permits and of the places, so that however many they are, the other half serves those that answer.
+//! the permits and of the places, so that however many they are, the other half serves those that answer. And a tenant
+//! gets no more than it leaves free: one alone has half, two have a third each, and whoever comes next finds some
+//! (Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory packet switches", 1998).
 //!
 //! The deliveries table is the only queue; lanes are its bounded front in memory. A lane whose endpoint has more
 //! waiting in the table has a *backlog*: its deliveries are claimed in order, and fresh ones queue up behind them.
@@ -120,10 +122,21 @@ struct Lane {
     due: Option<Timestamp>,
 }
 
+/// What a tenant uses of what all share.
+#[derive(Default)]
+struct Share {
+    held: usize,
+    running: usize,
+    /// Lanes whose turn came while the tenant had its share; in turn again when one of its attempts ends.
+    parked: VecDeque<EndpointId>,
+}
+
 /// All lanes of this host.
 pub struct Lanes {
     limits: Limits,
     lanes: HashMap<EndpointId, Lane>,
+    /// Of tenants that hold a place.
+    shares: HashMap<TenantId, Share>,
     proven: VecDeque<EndpointId>,
     unproven: VecDeque<EndpointId>,
     backlogs: VecDeque<EndpointId>,
@@ -145,6 +158,7 @@ impl Lanes {
         Self {
             limits,
             lanes: HashMap::new(),
+            shares: HashMap::new(),
             proven: VecDeque::new(),
             unproven: VecDeque::new(),
             backlogs: VecDeque::new(),
@@ -161,10 +175,10 @@ impl Lanes {
     pub fn reserve(&mut self, tenant: &TenantId, endpoint: EndpointId) -> bool {
         let lane = self.lane(tenant, endpoint);
         let free = !lane.backlog && !lane.claiming && lane.held() < lane.depth();
-        if !free || self.room(endpoint) == 0 {
+        if !free || self.room(tenant, endpoint) == 0 {
             return false;
         }
-        self.hold(endpoint, 1);
+        self.hold(tenant, endpoint, 1);
         self.lane(tenant, endpoint).promised += 1;
         true
     }
@@ -172,7 +186,7 @@ impl Lanes {
     /// Takes back a promise: what it was for was not written.
     pub fn unreserve(&mut self, tenant: &TenantId, endpoint: EndpointId) {
         self.lane(tenant, endpoint).promised -= 1;
-        self.let_go(endpoint, 1);
+        self.let_go(tenant, endpoint, 1);
         self.tidy(endpoint);
     }
 
@@ -233,16 +247,17 @@ impl Lanes {
         for _ in 0..self.backlogs.len() {
             let Some(endpoint) = self.backlogs.pop_front() else { break };
             self.backlogs.push_back(endpoint);
-            let room = self.room(endpoint);
-            let Some(lane) = self.lanes.get_mut(&endpoint) else { continue };
-            if room == 0 || !lane.wants_claim() {
+            let Some(lane) = self.lanes.get(&endpoint).filter(|lane| lane.wants_claim()) else { continue };
+            let tenant = lane.tenant.clone();
+            let credits = (lane.depth() - lane.held()).min(self.room(&tenant, endpoint));
+            if credits == 0 {
                 continue;
             }
-            let credits = (lane.depth() - lane.held()).min(room);
+            let lane = self.lane(&tenant, endpoint);
             lane.claiming = true;
             lane.promised += credits;
-            wants.push(Want { tenant: lane.tenant.clone(), endpoint, credits });
-            self.hold(endpoint, credits);
+            self.hold(&tenant, endpoint, credits);
+            wants.push(Want { tenant, endpoint, credits });
         }
         wants
     }
@@ -250,8 +265,8 @@ impl Lanes {
     /// The answer to a [`Want`]; `None` when the claim failed and is to be tried again.
     pub fn claimed(&mut self, want: &Want, claimed: Option<(Vec<Leased>, Remaining)>) {
         let (leased, remaining) = claimed.unwrap_or((Vec::new(), Remaining::More));
-        self.let_go(want.endpoint, want.credits);
-        self.hold(want.endpoint, leased.len());
+        self.let_go(&want.tenant, want.endpoint, want.credits);
+        self.hold(&want.tenant, want.endpoint, leased.len());
         let lane = self.lane(&want.tenant, want.endpoint);
         lane.claiming = false;
         lane.promised -= want.credits;
@@ -283,16 +298,17 @@ impl Lanes {
 
     /// An attempt ended, or was given up before it began. `true`: there is room to claim more.
     pub fn finished(&mut self, started: &Started, health: Health) -> bool {
-        let endpoint = started.leased.endpoint;
+        let Leased { tenant, endpoint, .. } = &started.leased;
         self.running -= 1;
         self.unproven_running -= usize::from(!started.proven);
-        let lane = self.lane(&started.leased.tenant, endpoint);
-        lane.running -= 1;
-        self.let_go(endpoint, 1);
-        self.observe(&started.leased.tenant, endpoint, health);
-        let wants_claim = self.lane(&started.leased.tenant, endpoint).wants_claim();
-        self.line_up(endpoint);
-        self.tidy(endpoint);
+        self.lane(tenant, *endpoint).running -= 1;
+        self.share(tenant).running -= 1;
+        self.unpark(tenant);
+        self.let_go(tenant, *endpoint, 1);
+        self.observe(tenant, *endpoint, health);
+        let wants_claim = self.lane(tenant, *endpoint).wants_claim();
+        self.line_up(*endpoint);
+        self.tidy(*endpoint);
         wants_claim
     }
 
@@ -327,9 +343,9 @@ impl Lanes {
         let mut queued = Vec::new();
         for endpoint in endpoints {
             let Some(lane) = self.lanes.get_mut(&endpoint) else { continue };
-            let count = lane.queue.len();
+            let (count, tenant) = (lane.queue.len(), lane.tenant.clone());
             queued.extend(lane.queue.drain(..));
-            self.let_go(endpoint, count);
+            self.let_go(&tenant, endpoint, count);
         }
         queued
     }
@@ -339,30 +355,61 @@ impl Lanes {
         self.lanes.entry(endpoint).or_insert_with(|| Lane::new(tenant.clone(), first))
     }
 
-    /// Places free for this endpoint.
-    fn room(&self, endpoint: EndpointId) -> usize {
+    fn share(&mut self, tenant: &TenantId) -> &mut Share {
+        self.shares.entry(tenant.clone()).or_default()
+    }
+
+    /// Places free for this endpoint: half of what its tenant leaves free, so that it ends where both are equal.
+    fn room(&self, tenant: &TenantId, endpoint: EndpointId) -> usize {
         if self.closed {
             return 0;
         }
         let total = self.limits.total_depth();
-        let free = total.saturating_sub(self.held);
+        let held_by_tenant = self.shares.get(tenant).map_or(0, |share| share.held);
+        let free = total.saturating_sub(self.held).saturating_sub(held_by_tenant).div_ceil(2);
         match self.lanes.get(&endpoint) {
             Some(lane) if lane.proven => free,
             _ => free.min(Limits::half(total).saturating_sub(self.unproven_held)),
         }
     }
 
-    fn hold(&mut self, endpoint: EndpointId, places: usize) {
+    fn hold(&mut self, tenant: &TenantId, endpoint: EndpointId, places: usize) {
         self.held += places;
+        self.share(tenant).held += places;
         if self.lanes.get(&endpoint).is_some_and(|lane| !lane.proven) {
             self.unproven_held += places;
         }
     }
 
-    fn let_go(&mut self, endpoint: EndpointId, places: usize) {
+    fn let_go(&mut self, tenant: &TenantId, endpoint: EndpointId, places: usize) {
         self.held -= places;
+        let share = self.share(tenant);
+        share.held -= places;
+        if share.held == 0 {
+            self.shares.remove(tenant);
+        }
         if self.lanes.get(&endpoint).is_some_and(|lane| !lane.proven) {
             self.unproven_held -= places;
+        }
+    }
+
+    /// Whether the tenant may start one more attempt.
+    fn has_share(&self, tenant: &TenantId) -> bool {
+        let free = self.limits.in_flight - self.running;
+        self.shares.get(tenant).map_or(0, |share| share.running) < free
+    }
+
+    /// Puts as many of the tenant's parked lanes in turn again as it may start attempts.
+    fn unpark(&mut self, tenant: &TenantId) {
+        let free = self.limits.in_flight - self.running;
+        let share = self.share(tenant);
+        let count = free.saturating_sub(share.running).min(share.parked.len());
+        let lanes: Vec<EndpointId> = share.parked.drain(..count).collect();
+        for endpoint in lanes {
+            if let Some(lane) = self.lanes.get_mut(&endpoint) {
+                lane.in_turn = false;
+            }
+            self.line_up(endpoint);
         }
     }
 
@@ -372,14 +419,23 @@ impl Lanes {
             let queue = if proven { &mut self.proven } else { &mut self.unproven };
             let endpoint = queue.pop_front()?;
             let Some(lane) = self.lanes.get_mut(&endpoint) else { continue };
-            lane.in_turn = false;
             if lane.proven != proven || lane.running >= lane.limit {
                 // Its standing changed since it lined up.
+                lane.in_turn = false;
                 self.line_up(endpoint);
                 continue;
             }
+            let tenant = lane.tenant.clone();
+            if !self.has_share(&tenant) {
+                // Stays marked as in turn: it is, behind the tenant's own attempts.
+                self.share(&tenant).parked.push_back(endpoint);
+                continue;
+            }
+            let lane = self.lane(&tenant, endpoint);
+            lane.in_turn = false;
             let Some(leased) = lane.queue.pop_front() else { continue };
             lane.running += 1;
+            self.share(&tenant).running += 1;
             self.running += 1;
             self.unproven_running += usize::from(!proven);
             self.line_up(endpoint);
@@ -498,7 +554,7 @@ mod tests {
     }
 
     #[test]
-    fn one_endpoint_never_has_more_than_its_share() {
+    fn one_endpoint_never_has_more_than_its_limit() {
         let (mut lanes, endpoint) = (Lanes::new(LIMITS), EndpointId::new(NOW));
         prove(&mut lanes, endpoint);
         assert_eq!(fill(&mut lanes, endpoint), LIMITS.per_endpoint * LANE_DEPTH);
@@ -508,30 +564,57 @@ mod tests {
     #[test]
     fn endpoints_take_turns() {
         let mut lanes = Lanes::new(LIMITS);
-        let [a, b, c] = [(); 3].map(|()| EndpointId::new(NOW));
-        for endpoint in [a, b, c] {
+        let [a, b] = [(); 2].map(|()| EndpointId::new(NOW));
+        for endpoint in [a, b] {
             prove(&mut lanes, endpoint);
             fill(&mut lanes, endpoint);
         }
         let started = start_all(&mut lanes);
-        assert_eq!(started.len(), LIMITS.in_flight);
-        for endpoint in [a, b, c] {
-            assert!((5..=6).contains(&count(&started, endpoint)), "{}", count(&started, endpoint));
+        assert_eq!((count(&started, a), count(&started, b)), (LIMITS.in_flight / 4, LIMITS.in_flight / 4));
+    }
+
+    #[test]
+    fn a_tenant_gets_no_more_than_it_leaves_free() {
+        let mut lanes = Lanes::new(LIMITS);
+        let many: Vec<EndpointId> = (0..100).map(|_| EndpointId::new(NOW)).collect();
+        for endpoint in &many {
+            prove(&mut lanes, *endpoint);
+            fill(&mut lanes, *endpoint);
         }
+        let hanging = start_all(&mut lanes);
+        assert_eq!((hanging.len(), lanes.held), (LIMITS.in_flight / 2, LIMITS.total_depth() / 2));
+
+        let (other, endpoint) = ("other".parse().unwrap(), EndpointId::new(NOW));
+        let mut theirs = 0;
+        while lanes.reserve(&other, endpoint) {
+            lanes.hand_over(Leased { tenant: other.clone(), ..leased(endpoint) });
+            theirs += 1;
+        }
+        assert!(theirs > 0);
+        assert_eq!(start_all(&mut lanes).len(), LIMITS.in_flight / 4);
+
+        // What was parked has its turn when the tenant's own attempts end.
+        for started in hanging {
+            lanes.finished(&started, Health::Prompt);
+        }
+        assert_eq!(start_all(&mut lanes).len(), (LIMITS.in_flight - LIMITS.in_flight / 4) / 2);
     }
 
     #[test]
     fn however_many_hang_half_the_permits_and_places_serve_the_proven() {
         let mut lanes = Lanes::new(LIMITS);
-        for _ in 0..100 {
-            fill(&mut lanes, EndpointId::new(NOW));
+        for n in 0..100 {
+            let (tenant, endpoint): (TenantId, _) = (format!("dead-{n}").parse().unwrap(), EndpointId::new(NOW));
+            while lanes.reserve(&tenant, endpoint) {
+                lanes.hand_over(Leased { tenant: tenant.clone(), ..leased(endpoint) });
+            }
         }
         assert_eq!(start_all(&mut lanes).len(), LIMITS.in_flight / 2, "the others hold half");
         assert_eq!(lanes.held, LIMITS.total_depth() / 2);
         let proven = EndpointId::new(NOW);
         prove(&mut lanes, proven);
         assert!(fill(&mut lanes, proven) > 0);
-        assert_eq!(count(&start_all(&mut lanes), proven), LIMITS.per_endpoint);
+        assert_eq!(count(&start_all(&mut lanes), proven), LIMITS.in_flight / 4);
     }
 
     #[test]
