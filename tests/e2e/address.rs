@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use revnoxa_tests::{Answer, Authority, DnsAnswer, Endpoint, Host, HostBuilder, Receiver, StubDns, Tenant};
+use revnoxa_tests::{Answer, Authority, Endpoint, Host, HostBuilder, Receiver, StubDns, Tenant};
 use serde_json::{Value, json};
 
 /// The public address that allowed names resolve to; on the loopback device here.
@@ -134,19 +134,13 @@ impl Net {
         std::env::var_os("REVNOXA_TESTS_NAMESPACE")?;
         let routes = std::fs::read_to_string("/proc/net/route").unwrap();
         assert!(routes.lines().count() <= 1, "this namespace has routes:\n{routes}");
-        let dns = StubDns::start().await;
-        let mut names = vec!["pub.ssrf.example.com".to_owned()];
-        dns.answer(&names[0], vec![answer(&json!({"A": [PUBLIC]}))]);
-        for entry in entries("connect") {
+        let mut zone = vec![("pub.ssrf.example.com".to_owned(), json!({"A": [PUBLIC]}))];
+        zone.extend(entries("connect").into_iter().map(|mut entry| {
             let name = entry["whatwg_host"].as_str().unwrap().to_owned();
-            let spec = &entry["dns"];
-            let answers = match spec["seq"].as_array() {
-                Some(turns) => turns.iter().map(answer).collect(),
-                None => vec![answer(spec)],
-            };
-            dns.answer(&name, answers);
-            names.push(name);
-        }
+            (name, entry["dns"].take())
+        }));
+        let names: Vec<String> = zone.iter().map(|(name, _)| name.clone()).collect();
+        let dns = StubDns::start(zone).await;
         let authority = Authority::new();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let tls = ("pub.ssrf.example.com", authority.acceptor(&names));
@@ -165,7 +159,7 @@ impl Net {
 
     /// A host as in production, but for its name server, its extra authority and a short time limit.
     fn host(&self) -> HostBuilder {
-        let (dns, pem) = (self.dns.address(), self.authority.pem_file());
+        let (dns, pem) = (self.dns.address, self.authority.pem_file());
         Host::builder().with(|config| {
             config.allow_insecure_endpoints = false;
             config.attempt_timeout = Duration::from_secs(1);
@@ -178,14 +172,6 @@ impl Net {
         for (address, trap) in &self.traps {
             assert_eq!(trap.connections(), 0, "the host connected to {address}");
         }
-    }
-}
-
-fn answer(spec: &Value) -> DnsAnswer {
-    DnsAnswer {
-        addresses: addresses_in(spec).collect(),
-        alias_of: spec["CNAME"].as_str().map(Into::into),
-        delay: Duration::from_secs(spec["delay_s"].as_u64().unwrap_or(0)),
     }
 }
 

@@ -74,6 +74,20 @@ async fn post(host: &Host, tenant: &str, n: usize) {
     host.producer().await.post("/v1/events/batch", json!({"events": events})).await.expect(202);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_s_dead_endpoint_does_not_slow_its_other_one() {
+    let host = Host::builder().with(patient).start().await;
+    let (dead, alive) = (Receiver::answering([Answer::hang()]).await, Receiver::answering([200]).await);
+    let acme = host.tenant("acme").await;
+    let hanging = acme.endpoint(&dead).await;
+    acme.endpoint(&alive).await;
+    post(&host, "acme", 500).await;
+    alive.wait_for(500).await;
+    let of_the_dead = hanging.deliveries("?limit=100&type=incident.created").await;
+    assert!(of_the_dead.iter().all(|delivery| delivery["state"] == "pending"), "it hung all the while");
+    drop(dead);
+}
+
 /// Few permits, so that a few dead endpoints could take them all.
 fn narrow(config: &mut Config) {
     patient(config);

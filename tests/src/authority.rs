@@ -36,16 +36,22 @@ impl Authority {
 
     /// TLS for a server of these names, HTTP/1.1 only.
     pub fn acceptor(&self, names: &[&str]) -> TlsAcceptor {
+        self.acceptor_speaking(b"http/1.1", names)
+    }
+
+    /// TLS for a server of these names that speaks this protocol (ALPN, RFC 7301).
+    pub fn acceptor_speaking(&self, protocol: &[u8], names: &[&str]) -> TlsAcceptor {
         let names: Vec<String> = names.iter().map(|&name| name.into()).collect();
         let key = KeyPair::generate().unwrap();
         let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &self.issuer).unwrap();
         let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap();
-        let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
             .with_single_cert(vec![certificate.der().clone()], key)
             .unwrap();
+        config.alpn_protocols = vec![protocol.to_vec()];
         TlsAcceptor::from(Arc::new(config))
     }
 }

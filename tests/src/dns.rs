@@ -1,189 +1,174 @@
-use std::{
-    collections::HashMap,
-    net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream, UdpSocket},
-    task::JoinHandle,
-    time::sleep,
-};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, UdpSocket};
+
+/// A DNS server over UDP and TCP whose answers come from JSON as in the corpus:
+/// `{"A": […], "AAAA": […], "CNAME": …, "seq": […], "delay_s": …, "ttl": …, "rcode": …}`.
+pub struct StubDns {
+    /// Where it listens.
+    pub address: SocketAddr,
+    zone: Arc<Zone>,
+}
+
+struct Zone {
+    names: HashMap<String, Value>,
+    /// How often each name and type was asked: the place in its `seq`.
+    asked: Mutex<HashMap<(String, u16), usize>>,
+    silenced: Mutex<Vec<(String, u16)>>,
+}
+
+impl StubDns {
+    /// A server that knows these names; all others do not exist.
+    pub async fn start(names: impl IntoIterator<Item = (String, Value)>) -> Self {
+        let (udp, tcp) = same_port().await;
+        let address = udp.local_addr().unwrap();
+        let zone =
+            Arc::new(Zone { names: names.into_iter().collect(), asked: Mutex::default(), silenced: Mutex::default() });
+        tokio::spawn(serve_udp(Arc::new(udp), Arc::clone(&zone)));
+        tokio::spawn(serve_tcp(tcp, Arc::clone(&zone)));
+        Self { address, zone }
+    }
+
+    /// Questions of this type for `name` are not answered any more.
+    pub fn silence(&self, name: &str, kind: u16) {
+        self.zone.silenced.lock().unwrap().push((name.to_owned(), kind));
+    }
+
+    /// Questions for `name`, of any type.
+    pub fn asked(&self, name: &str) -> usize {
+        self.zone.asked.lock().unwrap().iter().filter(|((asked, _), _)| asked == name).map(|(_, times)| times).sum()
+    }
+}
+
+/// A port that is free for both: another test may have taken the one that the first was given.
+async fn same_port() -> (UdpSocket, TcpListener) {
+    loop {
+        let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        if let Ok(udp) = UdpSocket::bind(tcp.local_addr().unwrap()).await {
+            return (udp, tcp);
+        }
+    }
+}
+
+async fn serve_udp(socket: Arc<UdpSocket>, zone: Arc<Zone>) {
+    let mut query = [0; 4096];
+    while let Ok((length, from)) = socket.recv_from(&mut query).await {
+        let (query, zone, socket) = (query[..length].to_vec(), Arc::clone(&zone), Arc::clone(&socket));
+        tokio::spawn(async move {
+            let mut answer = zone.answer(&query).await;
+            if answer.len() > 512 {
+                // Truncated (RFC 1035 §4.1.1): the client asks again over TCP.
+                answer.truncate(question_end(&query));
+                answer[2] |= 0x02;
+                answer[6..8].fill(0);
+            }
+            let _ = socket.send_to(&answer, from).await;
+        });
+    }
+}
+
+async fn serve_tcp(listener: TcpListener, zone: Arc<Zone>) {
+    while let Ok((mut stream, _)) = listener.accept().await {
+        let zone = Arc::clone(&zone);
+        tokio::spawn(async move {
+            while let Ok(length) = stream.read_u16().await {
+                let mut query = vec![0; length.into()];
+                stream.read_exact(&mut query).await.unwrap();
+                let answer = zone.answer(&query).await;
+                stream.write_u16(answer.len().try_into().unwrap()).await.unwrap();
+                stream.write_all(&answer).await.unwrap();
+            }
+        });
+    }
+}
+
+impl Zone {
+    async fn answer(&self, query: &[u8]) -> Vec<u8> {
+        let end = question_end(query);
+        let name = name_at_12(query);
+        let kind = u16::from_be_bytes([query[end - 4], query[end - 3]]);
+        let (data, ttl) = self.data(&name, kind);
+        if self.silenced.lock().unwrap().contains(&(name, kind)) {
+            std::future::pending::<()>().await;
+        }
+        if let Some(seconds) = data["delay_s"].as_u64() {
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+        }
+        let records = records(&data, kind);
+        // NXDOMAIN when the name is unknown; `rcode` overrules.
+        let rcode = data["rcode"].as_u64().unwrap_or(if data.is_null() { 3 } else { 0 });
+        let mut answer = vec![query[0], query[1], 0x85, 0x80 | rcode as u8, 0, 1];
+        answer.extend_from_slice(&(records.len() as u16).to_be_bytes());
+        answer.extend_from_slice(&[0, 0, 0, 0]);
+        answer.extend_from_slice(&query[12..end]);
+        for (kind, data) in records {
+            answer.extend_from_slice(&[0xc0, 12]);
+            answer.extend_from_slice(&kind.to_be_bytes());
+            answer.extend_from_slice(&[0, 1]);
+            answer.extend_from_slice(&ttl.to_be_bytes());
+            answer.extend_from_slice(&(data.len() as u16).to_be_bytes());
+            answer.extend_from_slice(&data);
+        }
+        answer
+    }
+
+    fn data(&self, name: &str, kind: u16) -> (Value, u32) {
+        let mut asked = self.asked.lock().unwrap();
+        let times = asked.entry((name.to_owned(), kind)).or_default();
+        *times += 1;
+        let Some(data) = self.names.get(name) else {
+            return (Value::Null, 0);
+        };
+        let ttl = data["ttl"].as_u64().unwrap_or(300) as u32;
+        match data["seq"].as_array() {
+            Some(steps) => (steps[(*times - 1).min(steps.len() - 1)].clone(), ttl),
+            None => (data.clone(), ttl),
+        }
+    }
+}
 
 const A: u16 = 1;
 const CNAME: u16 = 5;
 const AAAA: u16 = 28;
 
-/// What the stub says of one name.
-#[derive(Debug, Clone, Default)]
-pub struct DnsAnswer {
-    /// Its addresses, of both families.
-    pub addresses: Vec<IpAddr>,
-    /// The name it is another name of.
-    pub alias_of: Option<String>,
-    /// How long the stub thinks before it answers.
-    pub delay: Duration,
-}
-
-/// A name server on loopback (UDP and TCP) that knows a few names; all others do not exist.
-pub struct StubDns {
-    address: SocketAddr,
-    names: Names,
-    serving: Vec<JoinHandle<()>>,
-}
-
-impl StubDns {
-    /// A name server that knows nothing yet.
-    pub async fn start() -> Self {
-        let udp = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
-        let address = udp.local_addr().unwrap();
-        let tcp = TcpListener::bind(address).await.unwrap();
-        let names = Names::default();
-        let serving = vec![tokio::spawn(serve_udp(udp, names.clone())), tokio::spawn(serve_tcp(tcp, names.clone()))];
-        Self { address, names, serving }
-    }
-
-    /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Answers these in turn for the name (addresses of each family counted apart), then the last one for ever.
-    pub fn answer(&self, name: &str, answers: Vec<DnsAnswer>) {
-        let known = Known { answers, asked: HashMap::new() };
-        self.names.lock().unwrap().insert(name.into(), known);
-    }
-}
-
-impl Drop for StubDns {
-    fn drop(&mut self) {
-        for task in &self.serving {
-            task.abort();
+fn records(data: &Value, kind: u16) -> Vec<(u16, Vec<u8>)> {
+    if let Some(target) = data["CNAME"].as_str() {
+        let mut name = Vec::new();
+        for label in target.split('.') {
+            name.push(label.len() as u8);
+            name.extend_from_slice(label.as_bytes());
         }
+        name.push(0);
+        return vec![(CNAME, name)];
     }
+    let addresses = match kind {
+        A => &data["A"],
+        AAAA => &data["AAAA"],
+        _ => &json!([]),
+    };
+    let address = |text: &Value| match text.as_str().unwrap().parse().unwrap() {
+        IpAddr::V4(ip) => (A, ip.octets().to_vec()),
+        IpAddr::V6(ip) => (AAAA, ip.octets().to_vec()),
+    };
+    addresses.as_array().into_iter().flatten().map(address).collect()
 }
 
-type Names = Arc<Mutex<HashMap<String, Known>>>;
-
-struct Known {
-    answers: Vec<DnsAnswer>,
-    /// How often each kind of record was asked for.
-    asked: HashMap<u16, usize>,
+fn question_end(query: &[u8]) -> usize {
+    12 + query[12..].iter().position(|byte| *byte == 0).unwrap() + 5
 }
 
-/// The next answer for the name.
-fn next(names: &Names, name: &str, kind: u16) -> Option<DnsAnswer> {
-    let mut names = names.lock().unwrap();
-    let known = names.get_mut(name)?;
-    let asked = known.asked.entry(kind).or_default();
-    let answer = known.answers[(*asked).min(known.answers.len() - 1)].clone();
-    *asked += 1;
-    Some(answer)
-}
-
-async fn serve_udp(socket: Arc<UdpSocket>, names: Names) {
-    let mut buffer = [0; 4096];
-    loop {
-        let (length, peer) = socket.recv_from(&mut buffer).await.unwrap();
-        let query = buffer[..length].to_vec();
-        let (socket, names) = (socket.clone(), names.clone());
-        tokio::spawn(async move {
-            let mut response = respond(&query, &names).await;
-            if response.len() > 512 {
-                // Truncated, no records: the client asks again over TCP.
-                response.truncate(12 + question(&query).length);
-                response[2] |= 0b10;
-                response[6..8].fill(0);
-            }
-            let _ = socket.send_to(&response, peer).await;
-        });
-    }
-}
-
-async fn serve_tcp(listener: TcpListener, names: Names) {
-    loop {
-        let (stream, _) = listener.accept().await.unwrap();
-        let names = names.clone();
-        tokio::spawn(async move { converse(stream, names).await });
-    }
-}
-
-async fn converse(mut stream: TcpStream, names: Names) -> Option<()> {
-    loop {
-        let mut query = vec![0; stream.read_u16().await.ok()?.into()];
-        stream.read_exact(&mut query).await.ok()?;
-        let response = respond(&query, &names).await;
-        let length = u16::try_from(response.len()).unwrap().to_be_bytes();
-        stream.write_all(&[&length, &response[..]].concat()).await.ok()?;
-    }
-}
-
-struct Question {
-    name: String,
-    kind: u16,
-    length: usize,
-}
-
-fn question(query: &[u8]) -> Question {
-    let (mut labels, mut at) = (Vec::new(), 12);
+fn name_at_12(query: &[u8]) -> String {
+    let mut labels = Vec::new();
+    let mut at = 12;
     while query[at] != 0 {
-        let end = at + 1 + usize::from(query[at]);
-        labels.push(String::from_utf8_lossy(&query[at + 1..end]).to_ascii_lowercase());
-        at = end;
+        let length = usize::from(query[at]);
+        labels.push(String::from_utf8(query[at + 1..at + 1 + length].to_vec()).unwrap().to_lowercase());
+        at += 1 + length;
     }
-    Question { name: labels.join("."), kind: u16::from_be_bytes([query[at + 1], query[at + 2]]), length: at + 5 - 12 }
-}
-
-/// RFC 1035, section 4: header, the question repeated, the records.
-async fn respond(query: &[u8], names: &Names) -> Vec<u8> {
-    let asked = question(query);
-    let mut name = asked.name.clone();
-    let mut known = next(names, &name, asked.kind);
-    let exists = known.is_some();
-    let mut records = Vec::new();
-    let mut count = 0_u16;
-    while let Some(answer) = known {
-        sleep(answer.delay).await;
-        for address in &answer.addresses {
-            match (address, asked.kind) {
-                (IpAddr::V4(v4), A) => push(&mut records, &name, A, &v4.octets()),
-                (IpAddr::V6(v6), AAAA) => push(&mut records, &name, AAAA, &v6.octets()),
-                _ => continue,
-            }
-            count += 1;
-        }
-        let Some(target) = answer.alias_of else { break };
-        push(&mut records, &name, CNAME, &encode(&target));
-        count += 1;
-        known = next(names, &target, asked.kind);
-        name = target;
-    }
-    let mut response = query[..2].to_vec();
-    response.extend([0x81, if exists { 0x80 } else { 0x83 }, 0, 1]);
-    response.extend(count.to_be_bytes());
-    response.extend([0; 4]);
-    response.extend(&query[12..12 + asked.length]);
-    response.extend(records);
-    response
-}
-
-fn push(records: &mut Vec<u8>, name: &str, kind: u16, data: &[u8]) {
-    records.extend(encode(name));
-    records.extend(kind.to_be_bytes());
-    // Class IN, time to live 0: no answer is to be remembered.
-    records.extend([0, 1, 0, 0, 0, 0]);
-    records.extend(u16::try_from(data.len()).unwrap().to_be_bytes());
-    records.extend(data);
-}
-
-fn encode(name: &str) -> Vec<u8> {
-    let mut encoded = Vec::new();
-    for label in name.split('.') {
-        encoded.push(u8::try_from(label.len()).unwrap());
-        encoded.extend(label.as_bytes());
-    }
-    encoded.push(0);
-    encoded
+    labels.join(".")
 }

@@ -27,7 +27,7 @@ pub use answer::{Answer, Gate};
 pub use api::{Api, Endpoint, Event, Tenant};
 pub use authority::Authority;
 pub use client::{Client, Reply, Request};
-pub use dns::{DnsAnswer, StubDns};
+pub use dns::StubDns;
 pub use host::{Host, HostBuilder, START};
 pub use machine::{HostProcess, Machine};
 pub use receiver::{Received, Receiver};

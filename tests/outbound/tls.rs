@@ -1,26 +1,23 @@
 //! HTTPS receivers: who is trusted, what is said when one is not, and HTTP/2.
 
-#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
-
-mod support;
-
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::support::{OK, Receiver, answer, config, error, insecure, post, read_request};
 use bytes::Bytes;
 use revnoxa_host::domain::address::AddressPolicy;
 use revnoxa_host::domain::outcome::SendError;
 use revnoxa_host::outbound::{Outbound, OutboundConfig, OutboundError, RESPONSE_BODY_LIMIT};
-use support::{OK, Receiver, answer, config, error, insecure, post, read_request};
+use revnoxa_tests::Authority;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-/// An HTTPS receiver for `name` and the file with its certificate authority.
+/// An HTTPS receiver and its certificate authority.
 struct Https {
     receiver: Receiver,
-    ca: tempfile::NamedTempFile,
+    authority: Authority,
 }
 
 impl Https {
@@ -39,28 +36,8 @@ impl Https {
         S: Fn(TlsStream<TcpStream>) -> F + Send + Sync + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
-        let mut ca_params = rcgen::CertificateParams::new([]).unwrap();
-        ca_params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let ca_key = rcgen::KeyPair::generate().unwrap();
-        let ca = ca_params.self_signed(&ca_key).unwrap();
-        let key = rcgen::KeyPair::generate().unwrap();
-        let issuer = rcgen::Issuer::new(ca_params, ca_key);
-        let certificate = rcgen::CertificateParams::new([name.to_owned()])
-            .unwrap()
-            .signed_by(&key, &issuer)
-            .unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut server = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(
-                vec![certificate.der().clone()],
-                key.serialize_der().try_into().unwrap(),
-            )
-            .unwrap();
-        server.alpn_protocols = vec![protocol.to_vec()];
-        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(server));
+        let authority = Authority::new();
+        let acceptor = authority.acceptor_speaking(protocol, &[name]);
         let script = Arc::new(script);
         let receiver = Receiver::start(move |stream| {
             let (acceptor, script) = (acceptor.clone(), Arc::clone(&script));
@@ -71,18 +48,12 @@ impl Https {
             }
         })
         .await;
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), ca.pem()).unwrap();
-        Self { receiver, ca: file }
+        Self { receiver, authority }
     }
 
     fn trusting(&self) -> Outbound {
-        let extra_ca = Some(self.ca.path().to_owned());
-        Outbound::new(OutboundConfig {
-            extra_ca,
-            ..config(AddressPolicy::AllowInsecure)
-        })
-        .unwrap()
+        let extra_ca = Some(self.authority.pem_file());
+        Outbound::new(OutboundConfig { extra_ca, ..config(AddressPolicy::AllowInsecure) }).unwrap()
     }
 
     fn url(&self, host: &str) -> String {
@@ -95,22 +66,12 @@ async fn https_works_with_a_trusted_authority_and_says_what_is_wrong_without() {
     let https = Https::start("localhost").await;
     let trusting = https.trusting();
     for _ in 0..5 {
-        assert!(
-            post(&trusting, "acme", &https.url("localhost"))
-                .await
-                .succeeded()
-        );
+        assert!(post(&trusting, "acme", &https.url("localhost")).await.succeeded());
     }
     let untrusted = error(&insecure(), &https.url("localhost")).await;
-    assert_eq!(
-        untrusted,
-        SendError::Tls("certificate issuer is not trusted")
-    );
+    assert_eq!(untrusted, SendError::Tls("certificate issuer is not trusted"));
     let other_name = error(&trusting, &https.url("127.0.0.1")).await;
-    assert_eq!(
-        other_name,
-        SendError::Tls("certificate is for another name")
-    );
+    assert_eq!(other_name, SendError::Tls("certificate is for another name"));
 }
 
 #[tokio::test]
@@ -118,11 +79,7 @@ async fn https_connections_are_kept_alive() {
     let https = Https::start("127.0.0.1").await;
     let outbound = https.trusting();
     for _ in 0..20 {
-        assert!(
-            post(&outbound, "acme", &https.url("127.0.0.1"))
-                .await
-                .succeeded()
-        );
+        assert!(post(&outbound, "acme", &https.url("127.0.0.1")).await.succeeded());
     }
     assert_eq!(https.receiver.accepted(), 1);
 }
@@ -132,9 +89,7 @@ async fn http2_requests_share_a_connection_and_a_long_body_does_not_end_it() {
     let https = Https::start_with("127.0.0.1", b"h2", |stream| async move {
         let mut connection = h2::server::handshake(stream).await.unwrap();
         while let Some(Ok((_, mut respond))) = connection.accept().await {
-            let mut body = respond
-                .send_response(http::Response::new(()), false)
-                .unwrap();
+            let mut body = respond.send_response(http::Response::new(()), false).unwrap();
             let _ = body.send_data(Bytes::from(vec![b'x'; 1 << 20]), true);
         }
     })
@@ -142,10 +97,7 @@ async fn http2_requests_share_a_connection_and_a_long_body_does_not_end_it() {
     let outbound = https.trusting();
     for _ in 0..10 {
         let answer = answer(&outbound, &https.url("127.0.0.1")).await;
-        assert_eq!(
-            (answer.status, answer.body.len(), answer.truncated),
-            (200, RESPONSE_BODY_LIMIT, true)
-        );
+        assert_eq!((answer.status, answer.body.len(), answer.truncated), (200, RESPONSE_BODY_LIMIT, true));
     }
     assert_eq!(https.receiver.accepted(), 1);
 }
@@ -170,10 +122,7 @@ async fn an_http2_receiver_that_goes_away_gets_the_request_once() {
     })
     .await;
     let error = error(&https.trusting(), &https.url("127.0.0.1")).await;
-    assert_eq!(
-        error,
-        SendError::Network("connection broke before an answer")
-    );
+    assert_eq!(error, SendError::Network("connection broke before an answer"));
     assert_eq!(received.load(Ordering::SeqCst), 1);
 }
 
@@ -200,17 +149,10 @@ async fn write_frame(stream: &mut TlsStream<TcpStream>, kind: u8, payload: &[u8]
 async fn an_unusable_authority_file_fails_at_start() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let start = |extra_ca: PathBuf| {
-        Outbound::new(OutboundConfig {
-            extra_ca: Some(extra_ca),
-            ..config(AddressPolicy::PublicOnly)
-        })
-        .err()
+        Outbound::new(OutboundConfig { extra_ca: Some(extra_ca), ..config(AddressPolicy::PublicOnly) }).err()
     };
     for path in [file.path().to_owned(), "/does/not/exist.pem".into()] {
         let error = start(path.clone());
-        assert!(
-            matches!(&error, Some(OutboundError::ExtraCa { path: named, .. }) if *named == path),
-            "{error:?}"
-        );
+        assert!(matches!(&error, Some(OutboundError::ExtraCa { path: named, .. }) if *named == path), "{error:?}");
     }
 }

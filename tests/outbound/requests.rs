@@ -1,22 +1,18 @@
 //! What a tenant's receiver can do to us, and what an attempt then says.
 
-#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
-
-mod support;
-
 use std::net::Ipv4Addr;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use crate::support::{OK, Receiver, answer, config, corpus, error, field, insecure, post, read_request};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use revnoxa_host::domain::address::{AddressPolicy, EndpointUrl};
 use revnoxa_host::domain::outcome::SendError;
 use revnoxa_host::outbound::{Outbound, OutboundConfig, RESPONSE_BODY_LIMIT};
 use serde_json::Value;
-use support::{OK, Receiver, answer, config, corpus, error, field, insecure, post, read_request};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -24,11 +20,7 @@ use tokio::net::TcpListener;
 const SHORT: Duration = Duration::from_millis(400);
 
 fn hasty() -> Outbound {
-    Outbound::new(OutboundConfig {
-        attempt_timeout: SHORT,
-        ..config(AddressPolicy::AllowInsecure)
-    })
-    .unwrap()
+    Outbound::new(OutboundConfig { attempt_timeout: SHORT, ..config(AddressPolicy::AllowInsecure) }).unwrap()
 }
 
 #[tokio::test]
@@ -39,31 +31,16 @@ async fn the_request_is_what_the_caller_gave_and_nothing_that_tells_more() {
         let record = Arc::clone(&record);
         async move {
             *record.lock().unwrap() = read_request(&mut stream).await.unwrap();
-            stream
-                .write_all(b"HTTP/1.1 429 Slow\r\nRetry-After: 120\r\nContent-Length: 0\r\n\r\n")
-                .await
-                .unwrap();
+            stream.write_all(b"HTTP/1.1 429 Slow\r\nRetry-After: 120\r\nContent-Length: 0\r\n\r\n").await.unwrap();
         }
     })
     .await;
     let mut headers = HeaderMap::new();
     headers.insert("user-agent", HeaderValue::from_static("Revnoxa"));
     headers.insert("x-revnoxa-attempt", HeaderValue::from_static("1"));
-    let url = EndpointUrl::parse(
-        &format!("{}?a=b", receiver.url()),
-        AddressPolicy::AllowInsecure,
-    )
-    .unwrap();
-    let outcome = insecure()
-        .post("acme", &url, headers, Bytes::from_static(b"{}"))
-        .await;
-    let mut lines: Vec<String> = seen
-        .lock()
-        .unwrap()
-        .to_lowercase()
-        .lines()
-        .map(str::to_owned)
-        .collect();
+    let url = EndpointUrl::parse(&format!("{}?a=b", receiver.url()), AddressPolicy::AllowInsecure).unwrap();
+    let outcome = insecure().post("acme", &url, headers, Bytes::from_static(b"{}")).await;
+    let mut lines: Vec<String> = seen.lock().unwrap().to_lowercase().lines().map(str::to_owned).collect();
     lines.sort();
     let host = format!("host: {}", receiver.address);
     let expected = [
@@ -79,37 +56,22 @@ async fn the_request_is_what_the_caller_gave_and_nothing_that_tells_more() {
     assert_eq!(lines, expected);
     assert!(!outcome.succeeded());
     let answer = outcome.result.unwrap();
-    assert_eq!(
-        (answer.status, answer.retry_after.as_deref()),
-        (429, Some("120"))
-    );
+    assert_eq!((answer.status, answer.retry_after.as_deref()), (429, Some("120")));
     assert!(answer.body.is_empty() && !answer.truncated);
 }
 
 #[tokio::test]
 async fn a_redirect_is_an_answer_and_not_followed() {
-    let corpus: Vec<Value> = corpus()
-        .into_iter()
-        .filter(|entry| field(entry, "stage") == "redirect")
-        .collect();
+    let corpus: Vec<Value> = corpus().into_iter().filter(|entry| field(entry, "stage") == "redirect").collect();
     assert!(!corpus.is_empty());
     let trap = Receiver::answering(OK).await;
-    let targets = corpus
-        .iter()
-        .map(|entry| field(entry, "url").to_owned())
-        .chain([trap.url()]);
+    let targets = corpus.iter().map(|entry| field(entry, "url").to_owned()).chain([trap.url()]);
     for location in targets {
         for status in [301, 302, 303, 307, 308] {
-            let head = format!(
-                "HTTP/1.1 {status} Moved\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n"
-            );
+            let head = format!("HTTP/1.1 {status} Moved\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n");
             let receiver = Receiver::answering(head).await;
             let answer = answer(&insecure(), &receiver.url()).await;
-            assert_eq!(
-                (answer.status, receiver.accepted()),
-                (status, 1),
-                "{location}"
-            );
+            assert_eq!((answer.status, receiver.accepted()), (status, 1), "{location}");
         }
     }
     assert_eq!(trap.accepted(), 0);
@@ -120,32 +82,21 @@ async fn headers_that_drip_end_at_the_limit() {
     let receiver = Receiver::start(|mut stream| async move {
         read_request(&mut stream).await;
         // An endless stream of interim responses, which the client skips without counting.
-        while stream
-            .write_all(b"HTTP/1.1 100 Continue\r\n\r\n")
-            .await
-            .is_ok()
-        {
+        while stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await.is_ok() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     })
     .await;
     let outcome = post(&hasty(), "acme", &receiver.url()).await;
     assert_eq!(outcome.result.unwrap_err(), SendError::TimedOut(SHORT));
-    assert!(
-        outcome.duration >= SHORT && outcome.duration < SHORT * 2,
-        "{:?}",
-        outcome.duration
-    );
+    assert!(outcome.duration >= SHORT && outcome.duration < SHORT * 2, "{:?}", outcome.duration);
 }
 
 #[tokio::test]
 async fn a_status_in_time_counts_although_its_body_drips() {
     let receiver = Receiver::start(|mut stream| async move {
         read_request(&mut stream).await;
-        stream
-            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
-            .await
-            .unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n").await.unwrap();
         while stream.write_all(b"x").await.is_ok() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -153,16 +104,9 @@ async fn a_status_in_time_counts_although_its_body_drips() {
     .await;
     let outcome = post(&hasty(), "acme", &receiver.url()).await;
     assert!(outcome.succeeded());
-    assert!(
-        outcome.duration >= SHORT && outcome.duration < SHORT * 2,
-        "{:?}",
-        outcome.duration
-    );
+    assert!(outcome.duration >= SHORT && outcome.duration < SHORT * 2, "{:?}", outcome.duration);
     let answer = outcome.result.unwrap();
-    assert!(
-        answer.truncated && answer.body.starts_with(b"xxx") && answer.body.len() < 100,
-        "{answer:?}"
-    );
+    assert!(answer.truncated && answer.body.starts_with(b"xxx") && answer.body.len() < 100, "{answer:?}");
 }
 
 #[tokio::test]
@@ -173,19 +117,12 @@ async fn a_body_is_kept_to_16_kib_and_the_next_request_gets_its_own_answer() {
         (1 << 20, 16_384, true),
         (1, 1, false),
     ] {
-        let response = format!(
-            "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{}",
-            "x".repeat(length)
-        );
+        let response = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{}", "x".repeat(length));
         let receiver = Receiver::answering(response).await;
         let outbound = insecure();
         for _ in 0..3 {
             let answer = answer(&outbound, &receiver.url()).await;
-            assert_eq!(
-                (answer.status, answer.body.len(), answer.truncated),
-                (200, kept, truncated),
-                "{length}"
-            );
+            assert_eq!((answer.status, answer.body.len(), answer.truncated), (200, kept, truncated), "{length}");
         }
         if length == 1 << 20 {
             assert_eq!(receiver.accepted(), 3, "what is left of a body is not read");
@@ -199,41 +136,25 @@ async fn a_body_is_kept_to_16_kib_and_the_next_request_gets_its_own_answer() {
 async fn a_body_that_breaks_off_is_truncated() {
     let receiver = Receiver::start(|mut stream| async move {
         read_request(&mut stream).await;
-        stream
-            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
-            .await
-            .unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf").await.unwrap();
     })
     .await;
     let answer = answer(&insecure(), &receiver.url()).await;
-    assert_eq!(
-        (answer.status, &answer.body[..], answer.truncated),
-        (200, &b"half"[..], true)
-    );
+    assert_eq!((answer.status, &answer.body[..], answer.truncated), (200, &b"half"[..], true));
 }
 
 #[tokio::test]
 async fn a_body_is_kept_as_sent_and_not_decompressed() {
     // gzip of "ok".
-    let gzip =
-        b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\xcb\xcf\x06\x00\x47\xdd\xdc\x79\x02\x00\x00\x00";
+    let gzip = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\xcb\xcf\x06\x00\x47\xdd\xdc\x79\x02\x00\x00\x00";
     let receiver = Receiver::start(move |mut stream| async move {
         let request = read_request(&mut stream).await.unwrap();
         assert!(!request.to_lowercase().contains("accept-encoding"));
-        let head = format!(
-            "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {}\r\n\r\n",
-            gzip.len()
-        );
-        stream
-            .write_all(&[head.as_bytes(), gzip].concat())
-            .await
-            .unwrap();
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {}\r\n\r\n", gzip.len());
+        stream.write_all(&[head.as_bytes(), gzip].concat()).await.unwrap();
     })
     .await;
-    assert_eq!(
-        answer(&insecure(), &receiver.url()).await.body[..],
-        gzip[..]
-    );
+    assert_eq!(answer(&insecure(), &receiver.url()).await.body[..], gzip[..]);
 }
 
 #[tokio::test]
@@ -287,16 +208,9 @@ async fn a_request_that_was_received_is_not_sent_again_behind_our_back() {
     .await;
     let outbound = insecure();
     for round in 1..=10 {
-        assert!(
-            post(&outbound, "acme", &receiver.url()).await.succeeded(),
-            "{round}"
-        );
+        assert!(post(&outbound, "acme", &receiver.url()).await.succeeded(), "{round}");
         let second = error(&outbound, &receiver.url()).await;
-        assert_eq!(
-            second,
-            SendError::Network("connection closed before an answer"),
-            "{round}"
-        );
+        assert_eq!(second, SendError::Network("connection closed before an answer"), "{round}");
         assert_eq!(received.load(Ordering::SeqCst), 2 * round);
     }
 }
@@ -318,42 +232,22 @@ async fn a_connection_that_was_closed_while_idle_is_not_used() {
 
 #[tokio::test]
 async fn what_is_not_an_answer_is_named() {
-    let closed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .await
-        .unwrap()
-        .local_addr()
-        .unwrap();
-    assert_eq!(
-        error(&insecure(), &format!("http://{closed}/")).await,
-        SendError::ConnectionRefused
-    );
+    let closed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap();
+    assert_eq!(error(&insecure(), &format!("http://{closed}/")).await, SendError::ConnectionRefused);
 
     let many_headers = format!("HTTP/1.1 200 OK\r\n{}\r\n", "x: y\r\n".repeat(101));
     let big_header = format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "y".repeat(1 << 20));
     let not_http = SendError::Network("answer is not HTTP, or its headers are too large");
-    for response in [
-        "SSH-2.0-OpenSSH_9.6\r\n",
-        "HTTP/1.1 9 Low\r\n\r\n",
-        &many_headers,
-        &big_header,
-    ] {
+    for response in ["SSH-2.0-OpenSSH_9.6\r\n", "HTTP/1.1 9 Low\r\n\r\n", &many_headers, &big_header] {
         let receiver = Receiver::answering(response).await;
-        assert_eq!(
-            error(&insecure(), &receiver.url()).await,
-            not_http,
-            "{:.40}",
-            response
-        );
+        assert_eq!(error(&insecure(), &receiver.url()).await, not_http, "{:.40}", response);
         assert_eq!(receiver.accepted(), 1, "{response:.40}");
     }
     let silent = Receiver::start(|mut stream| async move {
         read_request(&mut stream).await;
     })
     .await;
-    assert_eq!(
-        error(&insecure(), &silent.url()).await,
-        SendError::Network("connection closed before an answer")
-    );
+    assert_eq!(error(&insecure(), &silent.url()).await, SendError::Network("connection closed before an answer"));
     // A TLS client's first bytes end no header, so the fake must not wait for one.
     let tls = Receiver::start(|mut stream| async move {
         let _ = stream.read(&mut [0; 100]).await;
@@ -361,10 +255,7 @@ async fn what_is_not_an_answer_is_named() {
     })
     .await;
     let https = format!("https://{}/", tls.address);
-    assert_eq!(
-        error(&insecure(), &https).await,
-        SendError::Tls("the receiver does not speak TLS")
-    );
+    assert_eq!(error(&insecure(), &https).await, SendError::Tls("the receiver does not speak TLS"));
 }
 
 #[tokio::test]
@@ -387,22 +278,15 @@ async fn a_proxy_of_the_environment_is_not_used() {
     let (url, proxy_url) = (receiver.url(), format!("http://{}", proxy.address));
     let output = tokio::task::spawn_blocking(move || {
         Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "in_a_process_with_a_proxy", "--ignored"])
+            .args(["--exact", "requests::in_a_process_with_a_proxy", "--ignored"])
             .env("RECEIVER", url)
-            .envs(
-                ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"]
-                    .map(|name| (name, proxy_url.clone())),
-            )
+            .envs(["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"].map(|name| (name, proxy_url.clone())))
             .output()
             .unwrap()
     })
     .await
     .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stdout)
-    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     assert_eq!((receiver.accepted(), proxy.accepted()), (1, 0));
 }
 
@@ -425,7 +309,5 @@ async fn the_duration_runs_from_the_connect_to_the_end_of_the_body() {
     .await;
     let started = Instant::now();
     let outcome = post(&insecure(), "acme", &receiver.url()).await;
-    assert!(
-        outcome.duration >= Duration::from_millis(100) && outcome.duration <= started.elapsed()
-    );
+    assert!(outcome.duration >= Duration::from_millis(100) && outcome.duration <= started.elapsed());
 }
