@@ -113,7 +113,7 @@ pub struct Store {
     /// Where deliveries wait for a worker.
     pub handover: Arc<Handover>,
     /// Held while this process serves the file.
-    _lock: Option<File>,
+    lock: Option<File>,
 }
 
 impl Store {
@@ -162,7 +162,7 @@ impl Store {
         let lock = lock(&path)?;
         let mut store = Self::open(url, key, clock, handover).await?;
         store.release_all_leases().await?;
-        store._lock = Some(lock);
+        store.lock = Some(lock);
         Ok(store)
     }
 
@@ -172,10 +172,14 @@ impl Store {
         Ok(())
     }
 
-    /// Closes all connections, which folds the write-ahead log into the file.
+    /// Closes all connections, which folds the write-ahead log into the file, and lets another process serve it.
     pub async fn close(&self) {
         self.read.close().await;
         self.write.close().await;
+        // Not left to the drop: a connection that is being closed may hold on to the store for a moment.
+        if let Some(Err(error)) = self.lock.as_ref().map(File::unlock) {
+            tracing::warn!(%error, "cannot release the lock file");
+        }
     }
 
     async fn check_master_key(&self) -> Result<(), OpenError> {
