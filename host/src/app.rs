@@ -77,7 +77,8 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<App> {
         .with_context(|| format!("cannot listen on {} (setting `listen`)", config.listen))?;
     let address = listener.local_addr()?;
     let ingest = Ingest::new(store.clone(), writer, clock.clone());
-    let state = AppState::new(store.clone(), ingest, deliver.clone(), policy, config.operator_token.clone(), metrics);
+    let state =
+        AppState::new(store.clone(), ingest, deliver.clone(), policy, config.operator_token.clone(), metrics.clone());
     // Answers are small and awaited: Nagle's algorithm would only delay them.
     let listener = listener.tap_io(|connection| drop(connection.set_nodelay(true)));
     let server = axum::serve(listener, http::router(state)).with_graceful_shutdown(soft.clone().cancelled_owned());
@@ -93,6 +94,12 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<App> {
     tasks.spawn(async move {
         dispatch.dispatch(dispatch_soft).await;
         "the dispatcher"
+    });
+    tasks.spawn(telemetry::upkeep(metrics.clone(), soft.clone()));
+    let (poll, poll_soft) = (deliver.clone(), soft.clone());
+    tasks.spawn(async move {
+        poll.poll(poll_soft).await;
+        "the safety poll"
     });
     let (retention_store, retention_soft) = (store.clone(), soft.clone());
     let retention = config.retention;

@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use crate::clock::Clock;
 use crate::domain::event::{Event, EventType, fingerprint, request_body};
 use crate::domain::id::{EventId, TenantId};
-use crate::store::{AcceptError, Accepted, Store, StoreError, Writer};
+use crate::store::{AcceptError, Accepted, FAN_OUT_LIMIT, Store, StoreError, Writer};
 
 /// Payload waiting to be stored at most, in KiB; whoever brings more is told to come back.
 const WAITING_KIB: usize = 64 * 1024;
@@ -42,6 +42,9 @@ pub enum IngestError {
     /// The id or idempotency key of this event belongs to an earlier request with another body.
     #[error("the id was used with another body")]
     Conflict(usize),
+    /// Together they would make too many deliveries.
+    #[error("would make more than {FAN_OUT_LIMIT} deliveries; post fewer events at once")]
+    TooManyDeliveries,
     /// It is not known to be stored; asking again with the same id or key is safe.
     #[error("the events could not be stored")]
     Unavailable,
@@ -55,14 +58,14 @@ pub struct Ingest {
     store: Arc<Store>,
     writer: Writer,
     clock: Clock,
-    room: Semaphore,
+    room: Arc<Semaphore>,
 }
 
 impl Ingest {
     /// Stores into `store` by `writer`.
     #[must_use]
     pub fn new(store: Arc<Store>, writer: Writer, clock: Clock) -> Self {
-        Self { store, writer, clock, room: Semaphore::new(WAITING_KIB) }
+        Self { store, writer, clock, room: Arc::new(Semaphore::new(WAITING_KIB)) }
     }
 
     /// Stores all events or none; when this returns `Ok` they are on disk.
@@ -82,13 +85,14 @@ impl Ingest {
         let size_kib = events.iter().map(|event| event.data.len() / 1024 + 1).sum::<usize>().min(WAITING_KIB);
         let stored = async {
             let size_kib = u32::try_from(size_kib).unwrap_or(u32::MAX);
-            let _room = self.room.acquire_many(size_kib).await.map_err(|_| AcceptError::Unavailable)?;
-            self.writer.accept(self.finish(events, idempotency_key)).await
+            let room = self.room.clone().acquire_many_owned(size_kib).await.map_err(|_| AcceptError::Unavailable)?;
+            self.writer.accept(self.finish(events, idempotency_key), room).await
         };
         match tokio::time::timeout(PATIENCE, stored).await {
             Ok(Ok(accepted)) => Ok(accepted),
             Ok(Err(AcceptError::UnknownTenant(index))) => Err(IngestError::UnknownTenant(index)),
             Ok(Err(AcceptError::Conflict(index))) => Err(IngestError::Conflict(index)),
+            Ok(Err(AcceptError::TooManyDeliveries)) => Err(IngestError::TooManyDeliveries),
             Ok(Err(AcceptError::Unavailable)) | Err(_) => Err(IngestError::Unavailable),
         }
     }

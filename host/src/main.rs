@@ -9,6 +9,7 @@ use revnoxa_host::clock::Clock;
 use revnoxa_host::config::Config;
 use revnoxa_host::domain::token::Scope;
 use revnoxa_host::{admin, app, dev, http, telemetry};
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 #[derive(Parser)]
@@ -91,9 +92,19 @@ async fn main() -> anyhow::Result<()> {
     }
 }
 
+/// Connections are files: lets this process have as many as it may, instead of the usual 1,024.
+fn raise_file_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
+}
+
 /// Runs until a signal, then stops gracefully; a second signal drops what still runs. A part that ends by itself is an
 /// error.
 async fn run(mut app: app::App, mut signals: Signals) -> anyhow::Result<()> {
+    raise_file_limit();
     // For whoever waits for it in a pipe: the address, at once.
     let mut out = std::io::stdout();
     writeln!(out, "listening on http://{}", app.address())

@@ -7,8 +7,10 @@
 //! | `revnoxa_attempt_duration_seconds` | from the connect to the end of the attempt |
 
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 /// Upper bounds of the buckets of attempt durations, in seconds.
@@ -23,6 +25,15 @@ pub fn init_logs() {
     } else {
         builder.json().flatten_event(true).init();
     }
+}
+
+/// Keeps the memory of metrics bounded, scraped or not, until `soft`.
+pub(crate) async fn upkeep(metrics: PrometheusHandle, soft: CancellationToken) -> &'static str {
+    const PERIOD: Duration = Duration::from_secs(5);
+    while soft.run_until_cancelled(tokio::time::sleep(PERIOD)).await.is_some() {
+        metrics.run_upkeep();
+    }
+    "the upkeep of metrics"
 }
 
 /// This process's metrics; the first call sets them up.

@@ -193,8 +193,8 @@ async fn collect(stream: impl AsyncRead + Unpin, printed: watch::Sender<Vec<Stri
 /// Cargo hands a test only the binaries of its own package, so this asks for it: same target directory and
 /// profile, and the same selection of packages, so that nothing is compiled twice with other features.
 fn binary() -> &'static Path {
-    static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
+    static BINARY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let built = BINARY.get_or_init(|| {
         let test = std::env::current_exe().unwrap();
         let profile_dir = test.ancestors().nth(2).expect("target/<profile>/deps/<test>");
         let target_dir = profile_dir.parent().unwrap();
@@ -209,7 +209,10 @@ fn binary() -> &'static Path {
             cargo.arg("--release");
         }
         let built = cargo.output().unwrap();
-        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-        profile_dir.join("revnoxa-host")
-    })
+        match built.status.success() {
+            true => Ok(profile_dir.join("revnoxa-host")),
+            false => Err(String::from_utf8_lossy(&built.stderr).into_owned()),
+        }
+    });
+    built.as_deref().unwrap_or_else(|error| panic!("the binary does not build: {error}"))
 }

@@ -82,6 +82,8 @@ CREATE INDEX deliveries_of_endpoint ON deliveries (tenant_id, endpoint_id, id);
 CREATE INDEX deliveries_of_event ON deliveries (tenant_id, event_id);
 -- Claims read nothing else, so they cost the same however many deliveries are finished.
 CREATE INDEX deliveries_claimable ON deliveries (tenant_id, endpoint_id, claimable_at) WHERE state = 'pending';
+-- What `recover` looks for.
+CREATE INDEX deliveries_failed ON deliveries (tenant_id, endpoint_id, created_at) WHERE state = 'failed';
 
 CREATE TABLE attempts (
     tenant_id      TEXT NOT NULL,
@@ -96,3 +98,16 @@ CREATE TABLE attempts (
     error          TEXT,                -- NULL: there was an answer
     PRIMARY KEY (tenant_id, delivery_id, number)
 ) WITHOUT ROWID;
+
+-- The planner's statistics, fixed: without any, SQLite takes a tenant for a few rows and reads all of them where an index
+-- leads to one event's or endpoint's. Rows of the table, then rows for each further column of the index that is given.
+ANALYZE sqlite_schema;
+INSERT INTO sqlite_stat1 (tbl, idx, stat) VALUES
+    ('events', 'events_by_id', '10000000 100000 1'),
+    ('events', 'events_by_age', '10000000 100000 2'),
+    ('deliveries', 'deliveries', '10000000 100000 1'),
+    ('deliveries', 'deliveries_of_endpoint', '10000000 100000 10000 1'),
+    ('deliveries', 'deliveries_of_event', '10000000 100000 2'),
+    ('deliveries', 'deliveries_claimable', '100000 10000 1000 2'),
+    ('deliveries', 'deliveries_failed', '100000 10000 1000 2'),
+    ('attempts', 'attempts', '10000000 100000 2 1');

@@ -6,26 +6,20 @@ use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use super::Deliver;
-use crate::domain::lanes::Started;
+use crate::domain::lanes::{Health, Started};
+use crate::store::Handover;
 
-/// How often the table is asked for due deliveries that nobody told of: leases that ran out, a lost wake-up.
+/// Between two looks of the safety poll.
 const SAFETY_POLL: SignedDuration = SignedDuration::from_secs(1);
 
 impl Deliver {
     /// Dispatches until `soft`, then gives back what was queued. Running attempts go on.
     pub async fn dispatch(self: Arc<Self>, soft: CancellationToken) {
         let handover = self.store.handover.clone();
-        let mut poll_at = Timestamp::MIN;
         loop {
             // Registered before looking, so that what comes in between wakes us.
             let woken = handover.wake.notified();
             let now = self.clock.now();
-            if poll_at <= now {
-                poll_at = now.saturating_add(SAFETY_POLL).unwrap_or(Timestamp::MAX);
-                if let Err(error) = self.store.flag_endpoints_with_due_deliveries().await {
-                    tracing::error!(error = &error as &dyn std::error::Error, "cannot look for due deliveries");
-                }
-            }
             let (started, wants, due) = {
                 let mut lanes = handover.lanes();
                 lanes.flag_due(now);
@@ -39,11 +33,25 @@ impl Deliver {
             tokio::select! {
                 () = soft.cancelled() => break,
                 () = woken => {}
-                () = self.clock.sleep_until(due.map_or(poll_at, |due| due.min(poll_at))) => {}
+                () = self.clock.sleep_until(due.unwrap_or(Timestamp::MAX)) => {}
             }
         }
         let queued = handover.lanes().close();
         self.writer.release(queued).await;
+    }
+
+    /// Looks in the table for due deliveries that nobody told of, until `soft`: after a start all of them, later leases that
+    /// ran out and lost wake-ups.
+    pub async fn poll(&self, soft: CancellationToken) {
+        loop {
+            if let Err(error) = self.store.flag_endpoints_with_due_deliveries().await {
+                tracing::error!(error = &error as &dyn std::error::Error, "cannot look for due deliveries");
+            }
+            let next = self.clock.now().saturating_add(SAFETY_POLL).unwrap_or(Timestamp::MAX);
+            if soft.run_until_cancelled(self.clock.sleep_until(next)).await.is_none() {
+                return;
+            }
+        }
     }
 
     /// Waits until every attempt has ended.
@@ -66,7 +74,9 @@ impl Deliver {
     async fn work(self: &Arc<Self>, mut started: Started) {
         let handover = &self.store.handover;
         loop {
+            let mut permit = Permit { handover, started: Some(started.clone()) };
             let health = self.attempt_leased(started.leased.clone()).await;
+            permit.started = None;
             let mut next: Vec<Started> = {
                 let mut lanes = handover.lanes();
                 if lanes.finished(&started, health) {
@@ -80,6 +90,21 @@ impl Deliver {
             }
             // A prompt answer may have made room for more than one.
             next.into_iter().for_each(|started| self.spawn(started));
+        }
+    }
+}
+
+/// Gives the permit back should an attempt panic; its delivery is claimed again when its lease runs out.
+struct Permit<'h> {
+    handover: &'h Handover,
+    started: Option<Started>,
+}
+
+impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        if let Some(started) = self.started.take() {
+            self.handover.lanes().finished(&started, Health::Unknown);
+            self.handover.wake.notify_one();
         }
     }
 }

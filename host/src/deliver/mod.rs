@@ -8,19 +8,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::SignedDuration;
+use quick_cache::sync::Cache;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
+use crate::domain::id::TenantId;
 use crate::domain::retry::RetrySchedule;
 use crate::outbound::Outbound;
 use crate::store::{Store, Writer};
 
 pub use test_event::{TestError, TestResult};
 
-/// Test events at once on this host; the next one waits.
+/// Test events at once on this host, and of one tenant. The next one waits, as long as an attempt may take at most, and is then
+/// refused.
 const TESTS_AT_ONCE: usize = 64;
+const TESTS_OF_A_TENANT: usize = 8;
+/// Tenants whose test events are counted; beyond it those longest without one are counted anew.
+const TENANTS_COUNTED: usize = 10_000;
 
 /// Everything an attempt needs.
 pub struct Deliver {
@@ -30,7 +36,8 @@ pub struct Deliver {
     clock: Clock,
     schedule: RetrySchedule,
     attempt_timeout: SignedDuration,
-    tests: Semaphore,
+    tests: Arc<Semaphore>,
+    tests_of_tenants: Cache<TenantId, Arc<Semaphore>>,
     /// Every attempt runs here, so that a stop can wait for it.
     attempts: TaskTracker,
     /// Drops running attempts.
@@ -50,7 +57,17 @@ impl Deliver {
         hard: CancellationToken,
     ) -> Self {
         let attempt_timeout = SignedDuration::try_from(attempt_timeout).unwrap_or(SignedDuration::MAX);
-        let (tests, attempts) = (Semaphore::new(TESTS_AT_ONCE), TaskTracker::new());
-        Self { store, writer, outbound, clock, schedule, attempt_timeout, tests, attempts, hard }
+        Self {
+            store,
+            writer,
+            outbound,
+            clock,
+            schedule,
+            attempt_timeout,
+            tests: Arc::new(Semaphore::new(TESTS_AT_ONCE)),
+            tests_of_tenants: Cache::new(TENANTS_COUNTED),
+            attempts: TaskTracker::new(),
+            hard,
+        }
     }
 }

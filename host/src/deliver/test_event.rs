@@ -1,11 +1,14 @@
 //! The test event that decides whether a new endpoint becomes active.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
-use super::{Deliver, attempt};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::{Deliver, TESTS_OF_A_TENANT, attempt};
 use crate::domain::endpoint::{Endpoint, EndpointState};
 use crate::domain::event::{Event, EventType, request_body};
-use crate::domain::id::EventId;
+use crate::domain::id::{EventId, TenantId};
 use crate::domain::lanes::Health;
 use crate::domain::retry::RetrySchedule;
 use crate::store::{AcceptError, StoreError};
@@ -27,6 +30,12 @@ pub enum TestError {
     /// The host is stopping.
     #[error("the host is stopping")]
     Stopping,
+    /// Too many test events are under way.
+    #[error("too many test events are under way")]
+    Busy,
+    /// The endpoint was deleted meanwhile.
+    #[error("the endpoint is gone")]
+    Gone,
     /// The test event could not be stored.
     #[error(transparent)]
     Accept(#[from] AcceptError),
@@ -38,10 +47,13 @@ pub enum TestError {
 impl Deliver {
     /// Sends a test event to the endpoint, once. 2xx makes a pending endpoint active; anything else is its reason.
     ///
-    /// It goes on when the caller no longer waits.
+    /// Once begun it goes on when the caller no longer waits.
     pub async fn test_endpoint(self: &Arc<Self>, endpoint: Arc<Endpoint>) -> Result<TestResult, TestError> {
+        let patience = self.attempt_timeout.unsigned_abs();
+        let turn = tokio::time::timeout(patience, self.turn(&endpoint.tenant)).await.map_err(|_| TestError::Busy)?;
         let this = self.clone();
         let task = self.attempts.spawn(async move {
+            let _turn = turn;
             let hard = this.hard.clone();
             tokio::select! {
                 () = hard.cancelled() => Err(TestError::Stopping),
@@ -52,8 +64,7 @@ impl Deliver {
     }
 
     async fn test(&self, endpoint: &Endpoint) -> Result<TestResult, TestError> {
-        let _turn = self.tests.acquire().await.map_err(|_| TestError::Stopping)?;
-        let leased = self.writer.accept_test(self.test_event(endpoint), endpoint.id).await?;
+        let leased = self.writer.accept_test(self.test_event(endpoint), endpoint.id).await?.ok_or(TestError::Gone)?;
         let finished = self.attempt(endpoint, leased, &RetrySchedule::once()).await;
         let outcome = &finished.attempt.outcome;
         let result = TestResult {
@@ -64,9 +75,20 @@ impl Deliver {
         self.store.handover.lanes().observe(&endpoint.tenant, endpoint.id, Health::of(outcome));
         self.writer.record_now(finished).await;
         if matches!(endpoint.state, EndpointState::Pending { .. }) {
-            self.store.record_test(&endpoint.tenant, endpoint.id, failure(&result).as_deref()).await?;
+            self.store.record_test(endpoint, failure(&result).as_deref()).await?;
         }
         Ok(result)
+    }
+
+    /// The tenant's turn first: its own crowd must not take the others' places.
+    async fn turn(&self, tenant: &TenantId) -> [OwnedSemaphorePermit; 2] {
+        let of_tenant = self
+            .tests_of_tenants
+            .get_or_insert_with(tenant, || Ok::<_, Infallible>(Arc::new(Semaphore::new(TESTS_OF_A_TENANT))));
+        let Ok(of_tenant) = of_tenant;
+        let acquire = async |semaphore: Arc<Semaphore>| semaphore.acquire_owned().await.expect("never closed");
+        let first = acquire(of_tenant).await;
+        [first, acquire(self.tests.clone()).await]
     }
 
     fn test_event(&self, endpoint: &Endpoint) -> Event {

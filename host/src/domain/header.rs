@@ -65,6 +65,9 @@ impl CustomHeaders {
         for (name, value) in headers {
             let refuse = |rule| (name.to_owned(), rule);
             let (field, value) = parse_header(name, value).map_err(refuse)?;
+            if is_reserved(&field) {
+                return Err(refuse(InvalidHeader::Reserved));
+            }
             if parsed.insert(field, value).is_some() {
                 return Err(refuse(InvalidHeader::Twice));
             }
@@ -73,6 +76,12 @@ impl CustomHeaders {
             }
         }
         Ok(Self(parsed))
+    }
+
+    /// Reads back headers that were vetted when they were saved: the list of reserved names may have grown since.
+    pub fn restore<'a>(headers: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, InvalidHeader> {
+        let headers = headers.into_iter().map(|(name, value)| parse_header(name, value));
+        headers.collect::<Result<_, _>>().map(Self)
     }
 
     /// The headers as a map, to build a request on.
@@ -91,9 +100,6 @@ fn parse_header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), In
     let field = HeaderName::from_bytes(name.as_bytes()).map_err(|_| InvalidHeader::Name)?;
     if field.as_str().len() > NAME_LIMIT {
         return Err(InvalidHeader::Name);
-    }
-    if is_reserved(&field) {
-        return Err(InvalidHeader::Reserved);
     }
     let visible = value.bytes().all(|byte| byte == b'\t' || (b' '..=b'~').contains(&byte));
     if value.len() > VALUE_LIMIT || !visible || value.trim() != value {

@@ -178,8 +178,8 @@ pub(super) async fn create(
     // The endpoint and its secret stand whatever becomes of the test: not to answer would hide the secret for good.
     let test = state.deliver.test_endpoint(Arc::new(endpoint)).await;
     let test = test.unwrap_or_else(|error| {
-        tracing::error!(endpoint.id = %id, error = &error as &dyn std::error::Error, "no test event was sent");
-        TestResult { delivered: false, status_code: None, error: Some("not sent; try the test again".to_owned()) }
+        tracing::error!(endpoint.id = %id, error = &error as &dyn std::error::Error, "the test of a new endpoint failed");
+        TestResult { delivered: false, status_code: None, error: Some("not known; try the test again".to_owned()) }
     });
     let endpoint = existing(&state, &tenant, id).await?;
     let created =
@@ -235,7 +235,8 @@ pub(super) async fn delete(
     if !state.store.delete_endpoint(&tenant, id).await? {
         return Err(Problem::NotFound);
     }
-    state.store.purge_endpoint(&tenant, id).await?;
+    let store = state.store.clone();
+    state.purge(async move { store.purge_endpoint(&tenant, id).await }).await;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -299,13 +300,17 @@ pub(super) async fn enable(
 
 /// Disables an endpoint: its events are held until it is enabled.
 #[utoipa::path(post, path = "/v1/tenants/{tenant}/endpoints/{endpoint}/disable", tag = "endpoints", params(("tenant" = String, Path), ("endpoint" = String, Path)), responses(
-    (status = 200, body = Endpoint), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody)
+    (status = 200, body = Endpoint), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody),
+    (status = 409, body = ProblemBody, description = "It is pending: it gets no events")
 ))]
 pub(super) async fn disable(
     State(state): State<AppState>,
     ForTenant(tenant): ForTenant,
     PathId(id): PathId<EndpointId>,
 ) -> Result<axum::Json<Endpoint>, Problem> {
+    if matches!(existing(&state, &tenant, id).await?.state, EndpointState::Pending { .. }) {
+        return Err(Problem::Conflict("the endpoint is pending: it gets no events anyway".into()));
+    }
     state.store.disable_endpoint(&tenant, id, "disabled by request").await?;
     Ok(axum::Json(shown(&*existing(&state, &tenant, id).await?)))
 }

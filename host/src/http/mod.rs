@@ -15,6 +15,7 @@ mod tokens;
 
 use std::fmt::Display;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::http::{HeaderValue, header};
@@ -22,6 +23,7 @@ use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Serialize;
+use tokio_util::task::TaskTracker;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
@@ -34,7 +36,7 @@ use crate::config::OperatorToken;
 use crate::deliver::Deliver;
 use crate::domain::address::AddressPolicy;
 use crate::ingest::Ingest;
-use crate::store::{Page, Store};
+use crate::store::{Page, Store, StoreError};
 
 use auth::Tokens;
 use problem::Problem;
@@ -51,9 +53,22 @@ pub struct Parts {
     policy: AddressPolicy,
     tokens: Tokens,
     metrics: PrometheusHandle,
+    /// Purges that go on after their caller was answered; a stop drops them, and retention finishes them after the start.
+    purges: TaskTracker,
 }
 
 impl AppState {
+    /// Waits a while for a purge, so that small ones are through when the caller reads the answer.
+    async fn purge(&self, purge: impl Future<Output = Result<(), StoreError>> + Send + 'static) {
+        const PATIENCE: Duration = Duration::from_secs(5);
+        let purge = self.purges.spawn(async move {
+            if let Err(error) = purge.await {
+                tracing::error!(error = &error as &dyn std::error::Error, "a purge will be tried again later");
+            }
+        });
+        let _ = tokio::time::timeout(PATIENCE, purge).await;
+    }
+
     /// The state of a router.
     #[must_use]
     pub fn new(
@@ -65,7 +80,7 @@ impl AppState {
         metrics: PrometheusHandle,
     ) -> Self {
         let tokens = Tokens::new(operator_token.as_ref());
-        Self(Arc::new(Parts { store, ingest, deliver, policy, tokens, metrics }))
+        Self(Arc::new(Parts { store, ingest, deliver, policy, tokens, metrics, purges: TaskTracker::new() }))
     }
 }
 

@@ -177,9 +177,9 @@ impl From<StoreError> for Problem {
 impl From<TestError> for Problem {
     fn from(error: TestError) -> Self {
         match error {
-            TestError::Stopping | TestError::Accept(AcceptError::Unavailable) => Self::Unavailable,
-            TestError::Accept(AcceptError::UnknownTenant(_)) => Self::NotFound,
-            TestError::Accept(AcceptError::Conflict(_)) => Self::internal(&error),
+            TestError::Stopping | TestError::Busy | TestError::Accept(AcceptError::Unavailable) => Self::Unavailable,
+            TestError::Gone | TestError::Accept(AcceptError::UnknownTenant(_)) => Self::NotFound,
+            TestError::Accept(AcceptError::Conflict(_) | AcceptError::TooManyDeliveries) => Self::internal(&error),
             TestError::Store(error) => error.into(),
         }
     }
@@ -197,6 +197,7 @@ impl Problem {
             IngestError::Conflict(at) => {
                 Self::IdempotencyConflict(FieldError::new(field(at, "id"), "was used before with another body"))
             }
+            IngestError::TooManyDeliveries => Self::Unprocessable(FieldError::new("", error)),
             IngestError::Unavailable => Self::Unavailable,
             IngestError::Store(error) => error.into(),
         }

@@ -92,7 +92,8 @@ pub(super) async fn delete(
         return Err(Problem::NotFound);
     }
     state.tokens.forget_all();
-    state.store.purge_tenant(&id).await?;
+    let store = state.store.clone();
+    state.purge(async move { store.purge_tenant(&id).await }).await;
     Ok(StatusCode::NO_CONTENT)
 }
 

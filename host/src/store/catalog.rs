@@ -7,14 +7,16 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use quick_cache::Weighter;
-use quick_cache::sync::Cache;
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
+
+use tokio::sync::Semaphore;
 
 use crate::domain::endpoint::Endpoint;
 use crate::domain::id::{EndpointId, TenantId};
 
 /// Endpoints cached at most, about 2 KiB each; beyond it the tenants longest unused are read again.
-const ENDPOINTS_CACHED: u64 = 20_000;
+const ENDPOINTS_CACHED: u64 = 50_000;
 /// A type retired on another host is refused here after this.
 const EVENT_TYPES_AGE: Duration = Duration::from_secs(1);
 
@@ -60,6 +62,8 @@ struct EventTypes {
 
 pub(super) struct Catalog {
     tenants: Cache<TenantId, Entry, ByEndpoints>,
+    /// The turn to read a whole tenant outside the writer; others read the one endpoint they need.
+    pub(super) reading: Semaphore,
     /// Held while an entry is compared and replaced.
     replacing: Mutex<()>,
     event_types: RwLock<EventTypes>,
@@ -67,8 +71,16 @@ pub(super) struct Catalog {
 
 impl Catalog {
     pub(super) fn new() -> Self {
-        let tenants = Cache::with_weighter(1_000, ENDPOINTS_CACHED, ByEndpoints);
-        Self { tenants, replacing: Mutex::default(), event_types: RwLock::default() }
+        // One shard: with more, a tenant of many endpoints would be too heavy for its own.
+        let options = OptionsBuilder::new()
+            .shards(1)
+            .estimated_items_capacity(1_000)
+            .weight_capacity(ENDPOINTS_CACHED)
+            .build()
+            .expect("both capacities are given");
+        let tenants =
+            Cache::with_options(options, ByEndpoints, DefaultHashBuilder::default(), DefaultLifecycle::default());
+        Self { tenants, reading: Semaphore::new(1), replacing: Mutex::default(), event_types: RwLock::default() }
     }
 
     /// The newest endpoints known here.
@@ -92,10 +104,21 @@ impl Catalog {
         }
     }
 
-    /// A change up to `version` was committed here: nothing older is used from now on.
+    /// A change up to `version` is being committed here: nothing older is used from now on.
     pub(super) fn require(&self, tenant: &TenantId, version: i64) {
         let _replacing = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
-        self.tenants.insert(tenant.clone(), Entry::Required(version));
+        // Two changes may end in either order.
+        let required = match self.tenants.get(tenant) {
+            Some(Entry::Required(required)) => required.max(version),
+            Some(Entry::Loaded(endpoints)) if endpoints.version >= version => return,
+            Some(Entry::Loaded(_)) | None => version,
+        };
+        self.tenants.insert(tenant.clone(), Entry::Required(required));
+    }
+
+    /// Nothing is known of the tenant any more.
+    pub(super) fn forget(&self, tenant: &TenantId) {
+        self.tenants.remove(tenant);
     }
 
     /// The types in the catalogue, if read recently.

@@ -72,7 +72,7 @@ pub enum NotRestartable {
     #[error("no such delivery")]
     NotFound,
     /// An attempt is under way.
-    #[error("an attempt of this delivery is under way")]
+    #[error("an attempt of this delivery is under way or about to begin")]
     UnderWay,
     /// Its endpoint is pending or disabled.
     #[error("the endpoint is not active")]
@@ -144,8 +144,15 @@ macro_rules! select_page {
     };
 }
 
-const OF_ENDPOINT: &str = select_page!("AND d.endpoint_id = $2");
-const OF_EVENT: &str = select_page!("AND d.event_id = $2");
+pub(super) const OF_ENDPOINT: &str = select_page!("AND d.endpoint_id = $2");
+pub(super) const OF_EVENT: &str = select_page!("AND d.event_id = $2");
+pub(super) const RECOVER: &str =
+    "UPDATE deliveries SET state = 'pending', failures = 0, next_attempt_at = $4, claimable_at = $4,
+                     finished_at = NULL
+                 WHERE tenant_id = $1 AND id IN (
+                     SELECT id FROM deliveries
+                     WHERE tenant_id = $1 AND endpoint_id = $2 AND state = 'failed' AND created_at >= $3
+                       AND finished_at <= $4 AND event_type <> 'webhook.test' LIMIT $5)";
 const ONE: &str = select!("AND d.id = $2");
 
 impl Store {
@@ -174,7 +181,7 @@ impl Store {
         )
         .bind(tenant.as_str())
         .bind(event.as_str())
-        .fetch_optional(&self.read)
+        .fetch_optional(&self.browse)
         .await?;
         if exists.is_none() {
             return Ok(None);
@@ -189,7 +196,7 @@ impl Store {
         id: DeliveryId,
     ) -> Result<Option<(DeliveryRecord, Vec<u8>, Vec<AttemptRecord>)>, StoreError> {
         let id = id.to_string();
-        let mut snapshot = self.read.begin().await?;
+        let mut snapshot = self.browse.begin().await?;
         let row: Option<Row> =
             sqlx::query_as(ONE).bind(tenant.as_str()).bind(&id).fetch_optional(&mut *snapshot).await?;
         let Some(row) = row else { return Ok(None) };
@@ -214,7 +221,7 @@ impl Store {
     /// One delivery; `None`: no such.
     pub async fn delivery(&self, tenant: &TenantId, id: DeliveryId) -> Result<Option<DeliveryRecord>, StoreError> {
         let row: Option<Row> =
-            sqlx::query_as(ONE).bind(tenant.as_str()).bind(id.to_string()).fetch_optional(&self.read).await?;
+            sqlx::query_as(ONE).bind(tenant.as_str()).bind(id.to_string()).fetch_optional(&self.browse).await?;
         row.map(record).transpose()
     }
 
@@ -275,22 +282,15 @@ impl Store {
         let mut total = 0;
         loop {
             // Only what failed before we began: what fails again meanwhile is not ours.
-            let restarted = sqlx::query(
-                "UPDATE deliveries SET state = 'pending', failures = 0, next_attempt_at = $4, claimable_at = $4,
-                     finished_at = NULL
-                 WHERE tenant_id = $1 AND id IN (
-                     SELECT id FROM deliveries
-                     WHERE tenant_id = $1 AND endpoint_id = $2 AND state = 'failed' AND created_at >= $3
-                       AND finished_at <= $4 AND event_type <> 'webhook.test' LIMIT $5)",
-            )
-            .bind(tenant.as_str())
-            .bind(endpoint.to_string())
-            .bind(millis(since))
-            .bind(now)
-            .bind(CHUNK)
-            .execute(&self.write)
-            .await?
-            .rows_affected();
+            let restarted = sqlx::query(RECOVER)
+                .bind(tenant.as_str())
+                .bind(endpoint.to_string())
+                .bind(millis(since))
+                .bind(now)
+                .bind(CHUNK)
+                .execute(&self.write)
+                .await?
+                .rows_affected();
             total += restarted;
             if restarted == 0 {
                 return Ok(total);
@@ -301,8 +301,8 @@ impl Store {
 
     /// Endpoints that have deliveries due, to be flagged: after a start, and in case a wake-up was lost.
     pub async fn flag_endpoints_with_due_deliveries(&self) -> Result<(), StoreError> {
-        let rows: Vec<(String, String)> = sqlx::query_as(
-            "SELECT e.tenant_id, e.id FROM endpoints e
+        let rows: Vec<(String, String, bool)> = sqlx::query_as(
+            "SELECT e.tenant_id, e.id, e.failing_since IS NULL FROM endpoints e
              WHERE e.state = 'active' AND EXISTS (
                  SELECT 1 FROM deliveries d
                  WHERE d.tenant_id = e.tenant_id AND d.endpoint_id = e.id AND d.state = 'pending'
@@ -311,15 +311,31 @@ impl Store {
         .bind(millis(self.clock.now()))
         .fetch_all(&self.read)
         .await?;
-        for (tenant, endpoint) in rows {
-            let tenant = parsed("endpoints", "tenant_id", &endpoint, &tenant)?;
-            self.handover.flag_backlog(&tenant, parsed("endpoints", "id", &endpoint, &endpoint)?);
+        {
+            let mut lanes = self.handover.lanes();
+            for (tenant, endpoint, proven) in rows {
+                let tenant = parsed("endpoints", "tenant_id", &endpoint, &tenant)?;
+                let endpoint = parsed("endpoints", "id", &endpoint, &endpoint)?;
+                if proven {
+                    lanes.presume_proven(&tenant, endpoint);
+                }
+                lanes.flag_backlog(&tenant, endpoint);
+            }
         }
+        self.handover.wake.notify_one();
         Ok(())
     }
 
-    /// Gives back every lease: only while no other process delivers from this database.
+    /// Gives back every lease: only while no other process delivers from this database. A test event whose sender died
+    /// has failed: nobody waits for it.
     pub(super) async fn release_all_leases(&self) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE deliveries SET state = 'failed', next_attempt_at = NULL, claimable_at = NULL, finished_at = $1
+             WHERE state = 'pending' AND event_type = 'webhook.test'",
+        )
+        .bind(millis(self.clock.now()))
+        .execute(&self.write)
+        .await?;
         sqlx::query(
             "UPDATE deliveries SET claimable_at = next_attempt_at
              WHERE state = 'pending' AND claimable_at > next_attempt_at",
@@ -346,7 +362,7 @@ impl Store {
             .bind(filter.after.map_or(i64::MIN, millis))
             .bind(filter.before.map_or(i64::MAX, millis))
             .bind(page.rows())
-            .fetch_all(&self.read)
+            .fetch_all(&self.browse)
             .await?;
         let records: Vec<DeliveryRecord> = rows.into_iter().map(record).collect::<Result<_, _>>()?;
         Ok(page.page(records, |record| record.id))

@@ -137,7 +137,7 @@ impl Store {
             .bind(tenant.as_str())
             .bind(page.after())
             .bind(page.rows())
-            .fetch_all(&self.read)
+            .fetch_all(&self.browse)
             .await?;
         let endpoints: Vec<Endpoint> =
             rows.into_iter().map(|row| self.endpoint_of(tenant, row)).collect::<Result<_, _>>()?;
@@ -150,8 +150,16 @@ impl Store {
             return Ok(endpoints.find(id).cloned());
         }
         let mut connection = self.read.acquire().await?;
-        let endpoints = self.read_endpoints(&mut connection, tenant).await?;
-        Ok(endpoints.and_then(|endpoints| endpoints.find(id).cloned()))
+        if let Ok(_turn) = self.catalog.reading.try_acquire() {
+            let endpoints = self.read_endpoints(&mut connection, tenant).await?;
+            return Ok(endpoints.and_then(|endpoints| endpoints.find(id).cloned()));
+        }
+        let row: Option<Row> = sqlx::query_as(select!("AND id = $2"))
+            .bind(tenant.as_str())
+            .bind(id.to_string())
+            .fetch_optional(&mut *connection)
+            .await?;
+        row.map(|row| self.endpoint_of(tenant, row).map(Arc::new)).transpose()
     }
 
     /// Changes an endpoint. `None`: no such.
@@ -223,27 +231,29 @@ impl Store {
     }
 
     /// Records what a test came to: a pending endpoint becomes active, or keeps the reason why not.
-    pub async fn record_test(&self, tenant: &TenantId, id: EndpointId, failed: Option<&str>) -> Result<(), StoreError> {
-        let mut change = self.begin_change(tenant).await?;
+    /// An endpoint whose URL changed since it was `tested` stays as it is.
+    pub async fn record_test(&self, tested: &Endpoint, failed: Option<&str>) -> Result<(), StoreError> {
+        let mut change = self.begin_change(&tested.tenant).await?;
         sqlx::query(
             "UPDATE endpoints SET state = CASE WHEN $3 IS NULL THEN 'active' ELSE 'pending' END, state_reason = $3,
                  failing_since = NULL
-             WHERE tenant_id = $1 AND id = $2 AND state = 'pending' AND deleted_at IS NULL",
+             WHERE tenant_id = $1 AND id = $2 AND url = $4 AND state = 'pending' AND deleted_at IS NULL",
         )
-        .bind(tenant.as_str())
-        .bind(id.to_string())
+        .bind(tested.tenant.as_str())
+        .bind(tested.id.to_string())
         .bind(failed)
+        .bind(tested.url.as_str())
         .execute(change.on())
         .await?;
         change.commit().await
     }
 
-    /// Disables an endpoint: its events are held from now on. One that is disabled keeps its reason.
+    /// Disables an active endpoint: its events are held from now on.
     pub async fn disable_endpoint(&self, tenant: &TenantId, id: EndpointId, reason: &str) -> Result<(), StoreError> {
         let mut change = self.begin_change(tenant).await?;
         sqlx::query(
             "UPDATE endpoints SET state = 'disabled', state_reason = $3
-             WHERE tenant_id = $1 AND id = $2 AND state <> 'disabled' AND deleted_at IS NULL",
+             WHERE tenant_id = $1 AND id = $2 AND state = 'active' AND deleted_at IS NULL",
         )
         .bind(tenant.as_str())
         .bind(id.to_string())
@@ -378,7 +388,7 @@ impl Store {
         let json = self.sealer.open(&place("headers", tenant, id), sealed);
         let pairs = json.and_then(|json| serde_json::from_slice::<Vec<(String, String)>>(&json).ok());
         let headers = pairs.and_then(|pairs| {
-            CustomHeaders::parse(pairs.iter().map(|(name, value)| (name.as_str(), value.as_str()))).ok()
+            CustomHeaders::restore(pairs.iter().map(|(name, value)| (name.as_str(), value.as_str()))).ok()
         });
         headers.ok_or_else(|| unreadable("endpoints", "headers", id))
     }

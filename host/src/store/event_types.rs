@@ -34,7 +34,7 @@ impl Store {
         )
         .bind(page.after())
         .bind(page.rows())
-        .fetch_all(&self.read)
+        .fetch_all(&self.browse)
         .await?;
         let record = |(name, description): Row| {
             Ok(EventTypeRecord { name: parsed("event_types", "name", &name, &name)?, description })

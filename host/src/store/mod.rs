@@ -1,7 +1,7 @@
 //! The only user of sqlx: durable state on SQLite. Functions take and return domain types; rows stay here.
 //!
 //! All writes go through one connection, in turn: SQLite has one writer anyway, and its waiting line is fair where
-//! SQLite's own lock is not. Events and attempts pass the [`writer`], which commits many of them at once.
+//! SQLite's own lock is not. Events and attempts pass the group-commit writer, which commits many of them at once.
 
 mod batch;
 mod catalog;
@@ -17,7 +17,7 @@ mod tokens;
 mod writer;
 
 use std::fs::{DirBuilder, File, TryLockError};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -41,10 +41,10 @@ pub use purge::Purged;
 use seal::Sealer;
 pub use tenants::Tenant;
 pub use tokens::TokenRecord;
-pub use writer::{AcceptError, Accepted, Attempt, Finished, Writer, WriterTask};
+pub use writer::{AcceptError, Accepted, Attempt, FAN_OUT_LIMIT, Finished, Writer, WriterTask};
 
-/// Connections that read; each costs a thread and about 2 MiB of page cache.
-const READERS: u32 = 4;
+/// Connections of each of the two pools that read; each costs a thread and about 2 MiB of page cache.
+const READERS: u32 = 3;
 /// How long a request waits for its turn to write before it is told that we are busy.
 const WRITE_TURN: Duration = Duration::from_secs(5);
 /// Statements kept prepared on each connection: those of [`batch`] come in nine sizes.
@@ -105,7 +105,10 @@ pub enum OpenError {
 
 /// The open database.
 pub struct Store {
+    /// For what the host itself must know: tokens, endpoints, what is due.
     read: SqlitePool,
+    /// For the lists and the history that callers browse: however long they take, the host goes on.
+    browse: SqlitePool,
     write: SqlitePool,
     sealer: Sealer,
     catalog: Catalog,
@@ -121,7 +124,7 @@ impl Store {
     pub async fn open(url: &str, key: &MasterKey, clock: Clock, handover: Arc<Handover>) -> Result<Self, OpenError> {
         let path = PathBuf::from(url.trim_start_matches("sqlite://"));
         let failed = |source| OpenError::Database { path: path.clone(), source };
-        make_folder(&path)?;
+        make_file(&path)?;
         let options = SqliteConnectOptions::from_str("sqlite://")
             .map_err(failed)?
             .filename(&path)
@@ -130,8 +133,7 @@ impl Store {
             // NORMAL loses acknowledged events in a power cut; FULL costs next to nothing when commits are grouped.
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(WRITE_TURN)
-            .statement_cache_capacity(STATEMENTS)
-            .optimize_on_close(true, 400);
+            .statement_cache_capacity(STATEMENTS);
         let pool = |connections| {
             SqlitePoolOptions::new()
                 .max_connections(connections)
@@ -142,9 +144,21 @@ impl Store {
         };
         let write = pool(1).connect_with(options.clone()).await.map_err(failed)?;
         MIGRATIONS.run(&write).await?;
-        let read = pool(READERS).connect_with(options.read_only(true)).await.map_err(failed)?;
-        let store =
-            Self { read, write, sealer: Sealer::new(key), catalog: Catalog::new(), clock, handover, _lock: None };
+        // The first migration wrote the planner's statistics, which a connection reads when it opens.
+        sqlx::query("ANALYZE sqlite_schema").execute(&write).await.map_err(failed)?;
+        let options = options.read_only(true);
+        let read = pool(READERS).connect_with(options.clone()).await.map_err(failed)?;
+        let browse = pool(READERS).connect_with(options).await.map_err(failed)?;
+        let store = Self {
+            read,
+            browse,
+            write,
+            sealer: Sealer::new(key),
+            catalog: Catalog::new(),
+            clock,
+            handover,
+            lock: None,
+        };
         store.check_master_key().await?;
         store.seed_event_types().await?;
         Ok(store)
@@ -175,6 +189,7 @@ impl Store {
     /// Closes all connections, which folds the write-ahead log into the file, and lets another process serve it.
     pub async fn close(&self) {
         self.read.close().await;
+        self.browse.close().await;
         self.write.close().await;
         // Not left to the drop: a connection that is being closed may hold on to the store for a moment.
         if let Some(Err(error)) = self.lock.as_ref().map(File::unlock) {
@@ -230,7 +245,7 @@ impl Change<'_> {
         &mut self.tx
     }
 
-    /// Commits; from here on nobody uses what was cached before.
+    /// Commits; after it nobody uses what was cached before.
     async fn commit(mut self) -> Result<(), StoreError> {
         let version: Option<i64> = sqlx::query_scalar(
             "UPDATE tenants SET endpoints_version = endpoints_version + 1 WHERE id = $1 RETURNING endpoints_version",
@@ -238,9 +253,16 @@ impl Change<'_> {
         .bind(self.tenant.as_str())
         .fetch_optional(&mut *self.tx)
         .await?;
-        self.tx.commit().await?;
-        self.store.catalog.require(self.tenant, version.unwrap_or(i64::MAX));
-        Ok(())
+        // Before the commit: should our caller go away meanwhile, the change is made all the same.
+        match version {
+            Some(version) => self.store.catalog.require(self.tenant, version),
+            None => self.store.catalog.forget(self.tenant),
+        }
+        let committed = self.tx.commit().await;
+        if committed.is_err() {
+            self.store.catalog.forget(self.tenant);
+        }
+        Ok(committed?)
     }
 }
 
@@ -256,7 +278,13 @@ fn lock(database: &Path) -> Result<File, OpenError> {
     }
 }
 
-/// Payloads are nobody else's business: a folder we make is its owner's only.
+/// Payloads are nobody else's business: a file and a folder that we make are their owner's only.
+fn make_file(path: &Path) -> Result<(), OpenError> {
+    make_folder(path)?;
+    let made = File::options().create(true).append(true).mode(0o600).open(path);
+    made.map(drop).map_err(|source| OpenError::Folder { path: path.to_owned(), source })
+}
+
 fn make_folder(file: &Path) -> Result<(), OpenError> {
     let Some(folder) = file.parent() else { return Ok(()) };
     let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);

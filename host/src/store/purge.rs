@@ -43,15 +43,12 @@ impl Store {
             .bind(CHUNK)
             .execute(&mut *tx)
             .await?;
-            let deliveries = sqlx::query(
-                "DELETE FROM deliveries WHERE tenant_id = $1 AND id IN (
-                     SELECT id FROM deliveries WHERE tenant_id = $1 AND endpoint_id = $2 ORDER BY id LIMIT $3)",
-            )
-            .bind(tenant.as_str())
-            .bind(endpoint.to_string())
-            .bind(CHUNK)
-            .execute(&mut *tx)
-            .await?;
+            let deliveries = sqlx::query(DELETE_DELIVERIES_OF_ENDPOINT)
+                .bind(tenant.as_str())
+                .bind(endpoint.to_string())
+                .bind(CHUNK)
+                .execute(&mut *tx)
+                .await?;
             if deliveries.rows_affected() == 0 {
                 sqlx::query("DELETE FROM endpoints WHERE tenant_id = $1 AND id = $2 AND deleted_at IS NOT NULL")
                     .bind(tenant.as_str())
@@ -110,10 +107,7 @@ impl Store {
             .bind(id)
             .execute(&mut *tx)
             .await?;
-            for statement in [
-                "DELETE FROM deliveries WHERE tenant_id = $1 AND event_id = $2",
-                "DELETE FROM events WHERE tenant_id = $1 AND id = $2",
-            ] {
+            for statement in [DELETE_DELIVERIES_OF_EVENT, "DELETE FROM events WHERE tenant_id = $1 AND id = $2"] {
                 sqlx::query(statement).bind(tenant.as_str()).bind(id).execute(&mut *tx).await?;
             }
         }
@@ -123,8 +117,11 @@ impl Store {
 }
 
 const EVENTS_OF_TENANT: &str = "SELECT id FROM events WHERE tenant_id = $1 AND created_at < $2 LIMIT $3";
-const OLD_EVENTS: &str = "SELECT v.id FROM events v
+pub(super) const OLD_EVENTS: &str = "SELECT v.id FROM events v
      WHERE v.tenant_id = $1 AND v.created_at < $2 AND NOT EXISTS (
          SELECT 1 FROM deliveries d
          WHERE d.tenant_id = v.tenant_id AND d.event_id = v.id AND (d.finished_at IS NULL OR d.finished_at >= $2))
      ORDER BY v.created_at LIMIT $3";
+pub(super) const DELETE_DELIVERIES_OF_EVENT: &str = "DELETE FROM deliveries WHERE tenant_id = $1 AND event_id = $2";
+pub(super) const DELETE_DELIVERIES_OF_ENDPOINT: &str = "DELETE FROM deliveries WHERE tenant_id = $1 AND id IN (
+                     SELECT id FROM deliveries WHERE tenant_id = $1 AND endpoint_id = $2 ORDER BY id LIMIT $3)";

@@ -42,7 +42,7 @@ impl Store {
         )
         .bind(page.after())
         .bind(page.rows())
-        .fetch_all(&self.read)
+        .fetch_all(&self.browse)
         .await?;
         let tenants: Vec<Tenant> = rows.into_iter().map(tenant).collect::<Result<_, _>>()?;
         Ok(page.page(tenants, |tenant| tenant.id.clone()))

@@ -63,7 +63,7 @@ impl Store {
         .bind(tenant.map(TenantId::as_str))
         .bind(page.after())
         .bind(page.rows())
-        .fetch_all(&self.read)
+        .fetch_all(&self.browse)
         .await?;
         let tokens: Vec<TokenRecord> = rows.into_iter().map(record).collect::<Result<_, _>>()?;
         Ok(page.page(tokens, |token| token.id))

@@ -1,13 +1,13 @@
 //! The group-commit writer: one task drains what waits, writes it in one transaction, and answers everyone after the
 //! commit. Its cost is the commit's, so the busier it is, the cheaper each event.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use sqlx::SqliteConnection;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::batch::{self, GoesTo, KnownEvents, NewDelivery};
@@ -24,6 +24,10 @@ use crate::domain::outcome::Outcome;
 const QUEUE: usize = 1_024;
 /// Commands in one transaction at most.
 const BATCH: usize = 256;
+/// Deliveries of one request at most; each row costs memory and time in a transaction that all others wait for.
+pub const FAN_OUT_LIMIT: usize = 100_000;
+/// New deliveries after which a transaction takes no further request.
+const DELIVERIES: usize = 10_000;
 /// Pause after a failed transaction; what must not be lost is then tried again.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -45,6 +49,9 @@ pub enum AcceptError {
     /// The id of the event at this index is taken by an event that another request posted.
     #[error("the id is taken")]
     Conflict(usize),
+    /// Together they would make more deliveries than [`FAN_OUT_LIMIT`].
+    #[error("the events would make more than {FAN_OUT_LIMIT} deliveries; post fewer at once")]
+    TooManyDeliveries,
     /// It is not known to be stored.
     #[error("the events could not be stored")]
     Unavailable,
@@ -76,9 +83,17 @@ pub struct Attempt {
     pub error: Option<String>,
 }
 
+/// A request's events, all or none.
+struct Accept {
+    events: Vec<Event>,
+    /// The caller's bound on what waits: given back when this is done, not when the caller goes away.
+    _room: OwnedSemaphorePermit,
+    answer: Answer,
+}
+
 enum Command {
-    Accept { events: Vec<Event>, answer: oneshot::Sender<Result<Vec<Accepted>, AcceptError>> },
-    AcceptTest { event: Event, endpoint: EndpointId, answer: oneshot::Sender<Leased> },
+    Accept(Accept),
+    AcceptTest { event: Event, endpoint: EndpointId, answer: oneshot::Sender<Option<Leased>> },
     Record { finished: Box<Finished>, done: Option<oneshot::Sender<()>> },
     Claim(Vec<Want>),
     Release(Vec<Leased>),
@@ -91,14 +106,15 @@ pub struct Writer(mpsc::Sender<Command>);
 impl Writer {
     /// Stores events, all or none, with one delivery for each endpoint that wants them. When this returns `Ok` they
     /// are on disk.
-    pub async fn accept(&self, events: Vec<Event>) -> Result<Vec<Accepted>, AcceptError> {
+    /// `room` is kept until then.
+    pub async fn accept(&self, events: Vec<Event>, room: OwnedSemaphorePermit) -> Result<Vec<Accepted>, AcceptError> {
         let (answer, answered) = oneshot::channel();
-        self.send(Command::Accept { events, answer }).await;
+        self.send(Command::Accept(Accept { events, _room: room, answer })).await;
         answered.await.unwrap_or(Err(AcceptError::Unavailable))
     }
 
-    /// Stores a test event with its one delivery, leased to the caller.
-    pub async fn accept_test(&self, event: Event, endpoint: EndpointId) -> Result<Leased, AcceptError> {
+    /// Stores a test event with its one delivery, leased to the caller. `None`: the endpoint does not exist any more.
+    pub async fn accept_test(&self, event: Event, endpoint: EndpointId) -> Result<Option<Leased>, AcceptError> {
         let (answer, answered) = oneshot::channel();
         self.send(Command::AcceptTest { event, endpoint, answer }).await;
         answered.await.map_err(|_| AcceptError::Unavailable)
@@ -178,8 +194,8 @@ impl WriterTask {
         }
     }
 
-    /// Writes the commands in one transaction and answers them. After a failure only those remain that must be tried
-    /// again.
+    /// Writes the commands in one transaction and answers them. Those remain that were too many for one, after a failure
+    /// those that must be tried again.
     async fn write(&self, commands: &mut Vec<Command>) -> Result<(), StoreError> {
         let now = self.store.clock.now();
         let mut batch = Batch::new(now, now.saturating_add(self.lease).unwrap_or(Timestamp::MAX));
@@ -188,6 +204,7 @@ impl WriterTask {
         }
         match self.commit(&mut batch).await {
             Ok(effects) => {
+                commands.extend(batch.accepts.drain(..).map(Command::Accept));
                 batch.answer(&self.store, effects);
                 Ok(())
             }
@@ -201,6 +218,7 @@ impl WriterTask {
     async fn commit(&self, batch: &mut Batch) -> Result<Effects, StoreError> {
         let mut tx = self.store.begin().await?;
         let mut effects = Effects::default();
+        batch.add_tests(&mut tx).await?;
         batch.fan_out(&self.store, &mut tx).await?;
         batch::insert_events(&mut tx, &batch.events, batch.now).await?;
         batch::insert_deliveries(&mut tx, &batch.deliveries, batch.now).await?;
@@ -288,8 +306,11 @@ type Answer = oneshot::Sender<Result<Vec<Accepted>, AcceptError>>;
 struct Batch {
     now: Timestamp,
     lease_until: Timestamp,
-    accepts: Vec<(Vec<Event>, Answer)>,
-    tests: Vec<(Leased, oneshot::Sender<Leased>)>,
+    /// In the order they came; what is left after [`Batch::fan_out`] is for the next transaction.
+    accepts: VecDeque<Accept>,
+    tests: Vec<(Event, EndpointId, oneshot::Sender<Option<Leased>>)>,
+    /// To be given to those who sent a test event once the commit is through.
+    tested: Vec<(oneshot::Sender<Option<Leased>>, Option<Leased>)>,
     finished: Vec<Finished>,
     done: Vec<oneshot::Sender<()>>,
     wants: Vec<Want>,
@@ -306,8 +327,9 @@ impl Batch {
         Self {
             now,
             lease_until,
-            accepts: Vec::new(),
+            accepts: VecDeque::new(),
             tests: Vec::new(),
+            tested: Vec::new(),
             finished: Vec::new(),
             done: Vec::new(),
             wants: Vec::new(),
@@ -320,13 +342,8 @@ impl Batch {
 
     fn add(&mut self, command: Command) {
         match command {
-            Command::Accept { events, answer } => self.accepts.push((events, answer)),
-            Command::AcceptTest { event, endpoint, answer } => {
-                let leased = self.leased(&event, endpoint);
-                self.deliveries.push(NewDelivery { leased: leased.clone(), goes_to: GoesTo::Caller });
-                self.events.push((event, 1));
-                self.tests.push((leased, answer));
-            }
+            Command::Accept(accept) => self.accepts.push_back(accept),
+            Command::AcceptTest { event, endpoint, answer } => self.tests.push((event, endpoint, answer)),
             Command::Record { finished, done } => {
                 self.finished.push(*finished);
                 self.done.extend(done);
@@ -336,24 +353,42 @@ impl Batch {
         }
     }
 
+    /// Turns test events into rows, as far as their endpoints still exist.
+    async fn add_tests(&mut self, connection: &mut SqliteConnection) -> Result<(), StoreError> {
+        for (event, endpoint, answer) in std::mem::take(&mut self.tests) {
+            let exists: Option<i64> =
+                sqlx::query_scalar("SELECT 1 FROM endpoints WHERE tenant_id = $1 AND id = $2 AND deleted_at IS NULL")
+                    .bind(event.tenant.as_str())
+                    .bind(endpoint.to_string())
+                    .fetch_optional(&mut *connection)
+                    .await?;
+            let leased = exists.map(|_| self.leased(&event, endpoint));
+            if let Some(leased) = leased.clone() {
+                self.deliveries.push(NewDelivery { leased, goes_to: GoesTo::Caller });
+                self.events.push((event, 1));
+            }
+            self.tested.push((answer, leased));
+        }
+        Ok(())
+    }
+
     /// Turns accepted events into rows: which are new, which endpoints want them.
     async fn fan_out(&mut self, store: &Store, connection: &mut SqliteConnection) -> Result<(), StoreError> {
         if self.accepts.is_empty() {
             return Ok(());
         }
-        let tenants: HashSet<&TenantId> =
-            self.accepts.iter().flat_map(|(events, _)| events).map(|event| &event.tenant).collect();
+        let events = || self.accepts.iter().flat_map(|accept| &accept.events);
+        let tenants: HashSet<&TenantId> = events().map(|event| &event.tenant).collect();
         let tenants: Vec<TenantId> = tenants.into_iter().cloned().collect();
         let endpoints = current_endpoints(store, connection, &tenants).await?;
-        let named: Vec<(TenantId, EventId)> = self
-            .accepts
-            .iter()
-            .flat_map(|(events, _)| events)
+        let named: Vec<(TenantId, EventId)> = events()
             .filter(|event| event.fingerprint.is_some())
             .map(|event| (event.tenant.clone(), event.id.clone()))
             .collect();
         let mut known = batch::existing_events(connection, &named).await?;
-        for (events, answer) in std::mem::take(&mut self.accepts) {
+        while self.deliveries.len() < DELIVERIES
+            && let Some(Accept { events, _room, answer }) = self.accepts.pop_front()
+        {
             let result = self.accept(store, events, &endpoints, &mut known);
             self.answers.push((answer, result));
         }
@@ -364,14 +399,21 @@ impl Batch {
         &mut self,
         store: &Store,
         events: Vec<Event>,
-        endpoints: &HashMap<TenantId, Arc<TenantEndpoints>>,
+        endpoints: &HashMap<TenantId, Option<Arc<TenantEndpoints>>>,
         known: &mut KnownEvents,
     ) -> Result<Vec<Accepted>, AcceptError> {
         // All or none: look at every event before the first is taken. Twins within the request are the request's own.
         let mut own: HashMap<(&TenantId, &EventId), Option<[u8; 32]>> = HashMap::new();
+        let mut deliveries = 0;
         for (index, event) in events.iter().enumerate() {
-            if !endpoints.contains_key(&event.tenant) {
-                return Err(AcceptError::UnknownTenant(index));
+            let endpoints = match endpoints.get(&event.tenant) {
+                Some(Some(endpoints)) => &endpoints.endpoints,
+                Some(None) => return Err(AcceptError::Unavailable),
+                None => return Err(AcceptError::UnknownTenant(index)),
+            };
+            deliveries += endpoints.iter().filter(|endpoint| endpoint.wants(&event.event_type)).count();
+            if deliveries > FAN_OUT_LIMIT {
+                return Err(AcceptError::TooManyDeliveries);
             }
             let Some(fingerprint) = event.fingerprint else { continue };
             let stored = known.get(&(event.tenant.clone(), event.id.clone()));
@@ -389,8 +431,8 @@ impl Batch {
                 accepted.push(Accepted { id: event.id, deliveries: *deliveries });
                 continue;
             }
-            let wanting =
-                endpoints[&event.tenant].endpoints.iter().filter(|endpoint| endpoint.wants(&event.event_type));
+            let endpoints = endpoints.get(&event.tenant).and_then(Option::as_ref).expect("looked at above");
+            let wanting = endpoints.endpoints.iter().filter(|endpoint| endpoint.wants(&event.event_type));
             let before = self.deliveries.len();
             for endpoint in wanting {
                 let leased = self.leased(&event, endpoint.id);
@@ -455,7 +497,7 @@ impl Batch {
         for (answer, result) in self.answers {
             let _ = answer.send(result);
         }
-        for (leased, answer) in self.tests {
+        for (answer, leased) in self.tested {
             let _ = answer.send(leased);
         }
         for done in self.done {
@@ -474,8 +516,9 @@ impl Batch {
                 lanes.claimed(want, None);
             }
         }
+        store.handover.wake.notify_one();
         let refused = self.answers.into_iter().map(|(answer, _)| answer);
-        for answer in refused.chain(self.accepts.into_iter().map(|(_, answer)| answer)) {
+        for answer in refused.chain(self.accepts.into_iter().map(|accept| accept.answer)) {
             let _ = answer.send(Err(AcceptError::Unavailable));
         }
         let mut again: Vec<Command> = Vec::with_capacity(self.finished.len() + 1);
@@ -489,20 +532,28 @@ impl Batch {
     }
 }
 
-/// The endpoints of each of these tenants that exists, as this transaction sees them.
+/// The endpoints of each of these tenants that exists, as this transaction sees them; `None` where they are unreadable, which
+/// must not keep other tenants' events out.
 async fn current_endpoints(
     store: &Store,
     connection: &mut SqliteConnection,
     tenants: &[TenantId],
-) -> Result<HashMap<TenantId, Arc<TenantEndpoints>>, StoreError> {
+) -> Result<HashMap<TenantId, Option<Arc<TenantEndpoints>>>, StoreError> {
     let mut current = HashMap::with_capacity(tenants.len());
     for (tenant, version) in batch::endpoints_versions(connection, tenants).await? {
-        let cached = store.catalog.endpoints(&tenant).filter(|cached| cached.version == version);
-        let endpoints = match cached {
-            Some(endpoints) => Some(endpoints),
-            None => store.read_endpoints(connection, &tenant).await?,
-        };
-        current.extend(endpoints.map(|endpoints| (tenant, endpoints)));
+        if let Some(cached) = store.catalog.endpoints(&tenant).filter(|cached| cached.version == version) {
+            current.insert(tenant, Some(cached));
+            continue;
+        }
+        match store.read_endpoints(connection, &tenant).await {
+            Ok(Some(endpoints)) => drop(current.insert(tenant, Some(endpoints))),
+            Ok(None) => {}
+            Err(error @ StoreError::Unreadable { .. }) => {
+                tracing::error!(tenant.id = %tenant, error = &error as &dyn std::error::Error, "events are refused");
+                current.insert(tenant, None);
+            }
+            Err(error @ StoreError::Unavailable(_)) => return Err(error),
+        }
     }
     Ok(current)
 }
