@@ -14,8 +14,7 @@ use crate::domain::delivery::{Delivery, Leased};
 use crate::domain::event::Event;
 use crate::domain::id::{DeliveryId, EventId, TenantId};
 use crate::domain::lanes::{Remaining, Want};
-
-use super::writer::Finished;
+use crate::domain::outcome::Outcome;
 
 /// Rows of one statement at most; fewer are written in powers of two, so that few statements are ever prepared.
 const ROWS: usize = 256;
@@ -47,6 +46,32 @@ impl Sized {
             Some((sqlx::query(AssertSqlSafe(text.clone())), these))
         })
     }
+}
+
+/// An attempt that ended, and where it leaves its delivery.
+#[derive(Debug)]
+pub struct Finished {
+    /// What was attempted.
+    pub leased: Leased,
+    /// Where the delivery stands now.
+    pub next: Delivery,
+    /// What is kept of the attempt.
+    pub attempt: Attempt,
+    /// The receiver wants no more; its endpoint is disabled.
+    pub gone: bool,
+}
+
+/// One line of the history.
+#[derive(Debug)]
+pub struct Attempt {
+    /// When it began.
+    pub started_at: Timestamp,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// One `name: value` a line.
+    pub request_headers: String,
+    /// Shown to the tenant; `None`: there was an answer.
+    pub error: Option<String>,
 }
 
 /// A delivery of an event that is about to be written.

@@ -8,6 +8,8 @@ mod catalog;
 mod deliveries;
 mod endpoints;
 mod event_types;
+mod failing;
+mod group;
 mod handover;
 mod page;
 mod purge;
@@ -31,17 +33,19 @@ use crate::clock::Clock;
 use crate::config::MasterKey;
 use crate::domain::id::TenantId;
 
+pub use batch::{Attempt, Finished};
 use catalog::Catalog;
 pub use deliveries::{AttemptRecord, DeliveryRecord, Filter, NotRestartable};
 pub use endpoints::{EndpointChange, Held, NewEndpoint};
 pub use event_types::{EventTypeRecord, Retired};
+pub use group::{AcceptError, Accepted, FAN_OUT_LIMIT};
 pub use handover::Handover;
 pub use page::{Cursor, InvalidCursor, Page, PageRequest};
 pub use purge::Purged;
 use seal::Sealer;
 pub use tenants::Tenant;
 pub use tokens::TokenRecord;
-pub use writer::{AcceptError, Accepted, Attempt, FAN_OUT_LIMIT, Finished, Writer, WriterTask};
+pub use writer::{Writer, WriterTask};
 
 /// Connections of each of the two pools that read; each costs a thread and about 2 MiB of page cache.
 const READERS: u32 = 3;

@@ -8,57 +8,16 @@
 //! The deliveries table is the only queue; lanes are its bounded front in memory. A lane whose endpoint has more
 //! waiting in the table has a *backlog*: its deliveries are claimed in order, and fresh ones queue up behind them.
 
+mod lane;
+
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::delivery::Leased;
 use super::id::{EndpointId, TenantId};
-use super::outcome::Outcome;
-
-/// How many attempts run.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Attempts at once on this host.
-    pub in_flight: usize,
-    /// Attempts at once to one endpoint.
-    pub per_endpoint: usize,
-}
-
-/// Attempts at once to an endpoint that we know nothing of. Each prompt answer adds one, each other end halves them.
-const FIRST_LIMIT: usize = 8;
-/// Attempts at once to an endpoint that does not answer.
-const LEAST_LIMIT: usize = 2;
-/// A lane holds this many times its limit: the next ones are at hand when an attempt ends.
-const LANE_DEPTH: usize = 4;
-/// All lanes together hold this many times the attempts in flight.
-const TOTAL_DEPTH: usize = 8;
-/// Claims wait until this part of all places is free: a claim of one row costs nearly as much as one of many.
-const LUMP: usize = 64;
-/// Idle lanes kept for what they tell of their endpoints, about 200 bytes each; beyond it they are forgotten.
-const LANES_KEPT: usize = 20_000;
-/// An answer that takes longer holds its permit too long to count as prompt.
-pub const PROMPT: Duration = Duration::from_secs(1);
-
-impl Limits {
-    /// The unproven endpoints together may use one half: the other always belongs to those that answer promptly.
-    fn half(whole: usize) -> usize {
-        (whole / 2).max(1)
-    }
-
-    fn lump(self) -> usize {
-        (self.total_depth() / LUMP).max(1)
-    }
-
-    fn total_depth(self) -> usize {
-        self.in_flight * TOTAL_DEPTH
-    }
-
-    fn first(self) -> usize {
-        self.per_endpoint.min(FIRST_LIMIT)
-    }
-}
+pub use lane::{Health, Limits, PROMPT};
+use lane::{LANES_KEPT, LEAST_LIMIT, Lane, Share};
 
 /// A leased delivery whose attempt has begun.
 #[derive(Clone)]
@@ -66,25 +25,6 @@ pub struct Started {
     /// What to send.
     pub leased: Leased,
     proven: bool,
-}
-
-/// What an attempt told of its endpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Health {
-    /// It answered within [`PROMPT`], whatever the status.
-    Prompt,
-    /// It did not: slow, time-out, refused, broken.
-    Troubled,
-    /// No attempt was made.
-    Unknown,
-}
-
-impl Health {
-    /// What this outcome tells.
-    #[must_use]
-    pub fn of(outcome: &Outcome) -> Self {
-        if outcome.result.is_ok() && outcome.duration < PROMPT { Self::Prompt } else { Self::Troubled }
-    }
 }
 
 /// What a claim left in the table for one endpoint.
@@ -107,38 +47,6 @@ pub struct Want {
     pub endpoint: EndpointId,
     /// At most this many.
     pub credits: usize,
-}
-
-struct Lane {
-    tenant: TenantId,
-    queue: VecDeque<Leased>,
-    /// Places promised to deliveries that are being written or claimed.
-    promised: usize,
-    running: usize,
-    /// The last attempt was answered promptly.
-    proven: bool,
-    /// Attempts at once.
-    limit: usize,
-    /// In one of the two turn queues, that of the proven or the other, or parked. An entry of the other one is stale.
-    in_turn: Option<bool>,
-    backlog: bool,
-    /// In the queue of backlogs.
-    in_backlogs: bool,
-    claiming: bool,
-    /// Flagged again since the claim under way was asked for, which may have missed it.
-    flagged_again: bool,
-    due: Option<Timestamp>,
-}
-
-/// What a tenant uses of what all share.
-#[derive(Default)]
-struct Share {
-    held: usize,
-    unproven_held: usize,
-    running: usize,
-    unproven_running: usize,
-    /// Lanes whose turn came while the tenant had its share.
-    parked: VecDeque<EndpointId>,
 }
 
 /// All lanes of this host.
@@ -549,51 +457,18 @@ impl Lanes {
     }
 }
 
-impl Lane {
-    fn new(tenant: TenantId, limit: usize) -> Self {
-        Self {
-            tenant,
-            queue: VecDeque::new(),
-            promised: 0,
-            running: 0,
-            proven: false,
-            limit,
-            in_turn: None,
-            backlog: false,
-            in_backlogs: false,
-            claiming: false,
-            flagged_again: false,
-            due: None,
-        }
-    }
-
-    fn held(&self) -> usize {
-        self.queue.len() + self.promised + self.running
-    }
-
-    fn depth(&self) -> usize {
-        self.limit * LANE_DEPTH
-    }
-
-    /// Claims wait until half a lane is free: a claim of one row costs nearly as much as one of many.
-    fn wants_claim(&self) -> bool {
-        self.backlog && !self.claiming && self.held() <= self.depth() / 2
-    }
-
-    fn is_idle(&self) -> bool {
-        self.held() == 0 && !self.backlog && !self.claiming && self.in_turn.is_none() && self.due.is_none()
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use bytes::Bytes;
 
+    use super::lane::LANE_DEPTH;
     use super::*;
     use crate::domain::delivery::Delivery;
     use crate::domain::event::EventType;
     use crate::domain::id::{DeliveryId, EventId};
-    use crate::domain::outcome::{Answer, SendError};
+    use crate::domain::outcome::{Answer, Outcome, SendError};
 
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
     const LIMITS: Limits = Limits { in_flight: 16, per_endpoint: 6 };
