@@ -168,3 +168,25 @@ async fn an_idempotency_key_covers_a_whole_batch() {
     endpoint.delivery_in("succeeded", &marker).await;
     assert_eq!(endpoint.deliveries("?type=incident.created").await.len(), 3);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_fans_out_too_far_is_refused() {
+    let host = Host::start().await;
+    let receiver = Receiver::answering([200]).await;
+    let acme = host.tenant("acme").await;
+    for n in 0..101 {
+        acme.endpoint_with(json!({"url": receiver.url_at(&format!("/{n}"))})).await;
+    }
+    let event = |n| json!({"tenant": "acme", "type": "incident.created", "data": {"n": n}});
+    let events: Vec<Value> = (0..1_000).map(event).collect();
+    let producer = host.producer().await;
+    let refusal = producer.post("/v1/events/batch", json!({"events": events})).await;
+    let refusal = refusal.expect_problem(422, "unprocessable");
+    assert!(refusal["detail"].as_str().unwrap().contains("more than 100000 deliveries"), "{}", refusal.text);
+    host.claim_round().await;
+    assert!(receiver.received().is_empty());
+    // Fewer at once are welcome.
+    let accepted = producer.post("/v1/events/batch", json!({"events": events[..3]})).await.expect(202);
+    assert_eq!(accepted["events"][2]["deliveries"], 101);
+    receiver.wait_for(303).await;
+}

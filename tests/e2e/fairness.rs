@@ -68,6 +68,24 @@ async fn a_dead_endpoint_s_backlog_of_due_retries_does_not_stand_in_front() {
     drop(dead);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn one_tenant_s_hanging_tests_do_not_keep_another_from_its_own() {
+    let host = Host::builder().with(patient).start().await;
+    let (dead, alive) = (Receiver::answering([200]).await, Receiver::answering([200]).await);
+    dead.answer_tests(Answer::hang());
+    let crowd = host.tenant("crowd").await;
+    for _ in 0..70 {
+        let (crowd, url) = (crowd.clone(), dead.url());
+        tokio::spawn(async move { crowd.post("/endpoints", json!({"url": url})).await });
+    }
+    eventually("the crowd's tests to hang", async || (dead.tests().len() == 8).then_some(())).await;
+
+    let endpoint = host.tenant("other").await.endpoint(&alive).await;
+    assert_eq!(endpoint.created["test"]["delivered"], true);
+    assert_eq!(dead.tests().len(), 8, "the others of the crowd wait for their turn");
+    drop(dead);
+}
+
 async fn post(host: &Host, tenant: &str, n: usize) {
     let event = |n| json!({"tenant": tenant, "type": "incident.created", "data": {"n": n}});
     let events: Vec<Value> = (0..n).map(event).collect();
