@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use super::delivery::Leased;
 use super::id::{EndpointId, TenantId};
 pub use lane::{Health, Limits, PROMPT};
-use lane::{LANES_KEPT, LEAST_LIMIT, Lane, Share};
+use lane::{LANES_KEPT, LEAST_LIMIT, LOOKS, Lane, Share};
 
 /// A leased delivery whose attempt has begun.
 #[derive(Clone)]
@@ -57,8 +57,8 @@ pub struct Lanes {
     shares: HashMap<TenantId, Share>,
     proven: VecDeque<EndpointId>,
     unproven: VecDeque<EndpointId>,
-    /// Lanes with a backlog, the longest waiting first.
-    backlogs: VecDeque<EndpointId>,
+    /// Lanes that want to claim, the longest waiting first: those not proven, and the proven.
+    backlogs: [VecDeque<EndpointId>; 2],
     /// Tenants with parked lanes.
     parked: VecDeque<TenantId>,
     timers: BTreeSet<(Timestamp, EndpointId)>,
@@ -82,7 +82,7 @@ impl Lanes {
             shares: HashMap::new(),
             proven: VecDeque::new(),
             unproven: VecDeque::new(),
-            backlogs: VecDeque::new(),
+            backlogs: Default::default(),
             parked: VecDeque::new(),
             timers: BTreeSet::new(),
             held: 0,
@@ -166,27 +166,33 @@ impl Lanes {
     pub fn wants(&mut self) -> Vec<Want> {
         let lump = self.limits.lump();
         let mut wants = Vec::new();
-        let mut passed_by = VecDeque::new();
-        while self.free_places() >= lump
-            && let Some(endpoint) = self.backlogs.pop_front()
-        {
-            let Some(lane) = self.lanes.get(&endpoint) else { continue };
-            let (tenant, wanted) = (lane.tenant.clone(), lane.depth().saturating_sub(lane.held()));
-            let credits = wanted.min(self.room(&tenant, endpoint));
-            let lane = self.lane(&tenant, endpoint);
-            if !lane.wants_claim() || credits < wanted.min(lump) {
-                passed_by.push_back(endpoint);
-                continue;
+        for proven in [false, true] {
+            let mut refused = 0;
+            while refused < LOOKS
+                && self.may_claim(proven)
+                && let Some(endpoint) = self.backlogs(proven).pop_front()
+            {
+                let Some(lane) = self.lanes.get_mut(&endpoint) else { continue };
+                lane.in_backlogs = false;
+                if lane.proven != proven || !lane.wants_claim() {
+                    // Its standing changed since it queued; or it has enough, and queues again when it has not.
+                    self.queue_backlog(endpoint);
+                    continue;
+                }
+                let (tenant, wanted) = (lane.tenant.clone(), lane.depth() - lane.held());
+                let credits = wanted.min(self.room(&tenant, endpoint));
+                if credits < wanted.min(lump) {
+                    refused += 1;
+                    self.queue_backlog(endpoint);
+                    continue;
+                }
+                let lane = self.lane(&tenant, endpoint);
+                lane.claiming = true;
+                lane.promised += credits;
+                self.hold(&tenant, endpoint, credits);
+                wants.push(Want { tenant, endpoint, credits });
             }
-            lane.claiming = true;
-            lane.in_backlogs = false;
-            lane.promised += credits;
-            self.hold(&tenant, endpoint, credits);
-            wants.push(Want { tenant, endpoint, credits });
         }
-        // Who was passed by keeps its place, in front of who was not looked at.
-        passed_by.append(&mut self.backlogs);
-        self.backlogs = passed_by;
         wants
     }
 
@@ -236,7 +242,8 @@ impl Lanes {
         self.observe(tenant, *endpoint, health);
         self.line_up(*endpoint);
         self.tidy(*endpoint);
-        !self.backlogs.is_empty() && self.free_places() >= self.limits.lump()
+        self.queue_backlog(*endpoint);
+        [false, true].into_iter().any(|proven| !self.backlogs(proven).is_empty() && self.may_claim(proven))
     }
 
     /// Learns how the endpoint answers, also from attempts made outside the lanes.
@@ -307,11 +314,22 @@ impl Lanes {
         self.shares.get_mut(tenant).expect("it is there now")
     }
 
+    fn backlogs(&mut self, proven: bool) -> &mut VecDeque<EndpointId> {
+        &mut self.backlogs[usize::from(proven)]
+    }
+
     fn queue_backlog(&mut self, endpoint: EndpointId) {
         let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
-        if lane.backlog && !lane.claiming && !std::mem::replace(&mut lane.in_backlogs, true) {
-            self.backlogs.push_back(endpoint);
+        if lane.wants_claim() && !std::mem::replace(&mut lane.in_backlogs, true) {
+            let proven = lane.proven;
+            self.backlogs(proven).push_back(endpoint);
         }
+    }
+
+    /// Whether enough places are free for lanes of this standing.
+    fn may_claim(&self, proven: bool) -> bool {
+        let (lump, half) = (self.limits.lump(), Limits::half(self.limits.total_depth()));
+        self.free_places() >= lump && (proven || half.saturating_sub(self.unproven_held) >= lump)
     }
 
     fn free_places(&self) -> usize {
