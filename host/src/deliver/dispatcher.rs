@@ -17,8 +17,6 @@ impl Deliver {
     pub async fn dispatch(self: Arc<Self>, soft: CancellationToken) {
         let handover = self.store.handover.clone();
         loop {
-            // Registered before looking, so that what comes in between wakes us.
-            let woken = handover.wake.notified();
             let now = self.clock.now();
             let (started, wants, due) = {
                 let mut lanes = handover.lanes();
@@ -32,7 +30,8 @@ impl Deliver {
             }
             tokio::select! {
                 () = soft.cancelled() => break,
-                () = woken => {}
+                // What came while we looked has left its permit here.
+                () = handover.wake.notified() => {}
                 () = self.clock.sleep_until(due.unwrap_or(Timestamp::MAX)) => {}
             }
         }

@@ -431,9 +431,79 @@ pub(super) fn columns(delivery: Delivery) -> (&'static str, i64, Option<i64>) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use sqlx::{Connection, Row};
 
     use super::*;
+    use crate::domain::event::EventType;
+    use crate::domain::id::EndpointId;
+    use crate::domain::outcome::SendError;
+
+    /// A host that was stopped beyond its lease comes back with the result of an attempt that another has taken over.
+    #[tokio::test]
+    async fn a_late_twin_cannot_overwrite() {
+        let mut connection = SqliteConnection::connect("sqlite::memory:").await.unwrap();
+        super::super::MIGRATIONS.run(&mut connection).await.unwrap();
+        let now = Timestamp::from_second(1_000).unwrap();
+        let lease_until = Timestamp::from_second(1_060).unwrap();
+        let late = Leased {
+            tenant: "acme".parse().unwrap(),
+            id: DeliveryId::new(now),
+            endpoint: EndpointId::new(now),
+            event: EventId::new(now),
+            event_type: EventType::test(),
+            body: Bytes::from_static(b"{}"),
+            delivery: Delivery::new(now),
+            claim: 1,
+            lease_until,
+        };
+        sqlx::query(
+            "INSERT INTO endpoints (tenant_id, id, url, description, headers, secret, state, created_at)
+             VALUES ('acme', $1, '', '', '', '', 'active', 0)",
+        )
+        .bind(late.endpoint.to_string())
+        .execute(&mut connection)
+        .await
+        .unwrap();
+        let event = Event {
+            tenant: late.tenant.clone(),
+            id: late.event.clone(),
+            event_type: late.event_type.clone(),
+            body: late.body.clone(),
+            fingerprint: None,
+        };
+        insert_events(&mut connection, &[(event, 1)], now).await.unwrap();
+        let delivery = NewDelivery { leased: late.clone(), goes_to: GoesTo::Lane };
+        insert_deliveries(&mut connection, &[delivery], now).await.unwrap();
+        let want = Want { tenant: late.tenant.clone(), endpoint: late.endpoint, credits: 5 };
+        let (early, _) = claim(&mut connection, &want, now, lease_until).await.unwrap();
+        assert!(early.is_empty(), "the lease still runs");
+
+        let (taken_over, _) =
+            claim(&mut connection, &want, lease_until, Timestamp::from_second(2_000).unwrap()).await.unwrap();
+        let [new] = &taken_over[..] else { panic!("{taken_over:?}") };
+        assert_eq!((new.id, new.claim), (late.id, 2));
+        let result = |leased: &Leased, next| Finished {
+            leased: leased.clone(),
+            next,
+            attempt: Attempt {
+                started_at: now,
+                outcome: Outcome { duration: Duration::ZERO, result: Err(SendError::ConnectionRefused) },
+                request_headers: String::new(),
+                error: None,
+            },
+            gone: false,
+        };
+        let failed = result(&late, Delivery::Failed { attempts: 1 });
+        assert!(move_on(&mut connection, std::slice::from_ref(&failed), now).await.unwrap().is_empty());
+        // Both at once: only the newest claim counts.
+        let both = [failed, result(new, Delivery::Succeeded { attempts: 1 })];
+        assert_eq!(move_on(&mut connection, &both, now).await.unwrap(), [1]);
+        let state: String =
+            sqlx::query_scalar("SELECT state FROM deliveries").fetch_one(&mut connection).await.unwrap();
+        assert_eq!(state, "succeeded");
+    }
 
     /// Without the statistics that the migration writes, SQLite reads all of a tenant's deliveries for one event's.
     #[tokio::test]

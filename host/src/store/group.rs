@@ -51,7 +51,7 @@ pub enum AcceptError {
 pub(super) struct Accept {
     pub(super) events: Vec<Event>,
     /// The caller's bound on what waits: given back when this is done, not when the caller goes away.
-    pub(super) _room: OwnedSemaphorePermit,
+    pub(super) room: OwnedSemaphorePermit,
     pub(super) answer: Answer,
 }
 
@@ -90,7 +90,7 @@ pub(super) struct Group {
     events: Vec<(Event, usize)>,
     deliveries: Vec<NewDelivery>,
     /// To be given once the commit is through.
-    answers: Vec<(Answer, Result<Vec<Accepted>, AcceptError>)>,
+    answers: Vec<(Answer, OwnedSemaphorePermit, Result<Vec<Accepted>, AcceptError>)>,
 }
 
 impl Group {
@@ -183,10 +183,10 @@ impl Group {
             .collect();
         let mut known = batch::existing_events(connection, &named).await?;
         while self.deliveries.len() < DELIVERIES
-            && let Some(Accept { events, _room, answer }) = self.accepts.pop_front()
+            && let Some(Accept { events, room, answer }) = self.accepts.pop_front()
         {
             let result = self.accept(store, events, &endpoints, &mut known);
-            self.answers.push((answer, result));
+            self.answers.push((answer, room, result));
         }
         Ok(())
     }
@@ -199,7 +199,7 @@ impl Group {
         known: &mut KnownEvents,
     ) -> Result<Vec<Accepted>, AcceptError> {
         // All or none: look at every event before the first is taken. Twins within the request are the request's own.
-        let mut own: HashMap<(&TenantId, &EventId), Option<[u8; 32]>> = HashMap::new();
+        let mut own: HashMap<(&TenantId, &EventId), [u8; 32]> = HashMap::new();
         let mut deliveries = 0;
         for (index, event) in events.iter().enumerate() {
             let endpoints = match endpoints.get(&event.tenant) {
@@ -207,16 +207,21 @@ impl Group {
                 Some(None) => return Err(AcceptError::Unavailable),
                 None => return Err(AcceptError::UnknownTenant(index)),
             };
+            if let Some(fingerprint) = event.fingerprint {
+                let stored = known.get(&(event.tenant.clone(), event.id.clone()));
+                let twin = own.insert((&event.tenant, &event.id), fingerprint);
+                let differs = stored.is_some_and(|(stored, _)| stored.as_deref() != Some(fingerprint.as_slice()));
+                if differs || twin.is_some_and(|twin| twin != fingerprint) {
+                    return Err(AcceptError::Conflict(index));
+                }
+                // A repetition makes no deliveries, however many endpoints there are by now.
+                if stored.is_some() || twin.is_some() {
+                    continue;
+                }
+            }
             deliveries += endpoints.iter().filter(|endpoint| endpoint.wants(&event.event_type)).count();
             if deliveries > FAN_OUT_LIMIT {
                 return Err(AcceptError::TooManyDeliveries);
-            }
-            let Some(fingerprint) = event.fingerprint else { continue };
-            let stored = known.get(&(event.tenant.clone(), event.id.clone()));
-            let twin = own.insert((&event.tenant, &event.id), event.fingerprint);
-            let differs = stored.is_some_and(|(stored, _)| stored.as_deref() != Some(fingerprint.as_slice()));
-            if differs || twin.is_some_and(|twin| twin != event.fingerprint) {
-                return Err(AcceptError::Conflict(index));
             }
         }
         let mut accepted = Vec::with_capacity(events.len());
@@ -290,7 +295,7 @@ impl Group {
         }
         store.handover.wake.notify_one();
         // Whoever no longer waits for its answer has gone; what it asked for is done all the same.
-        for (answer, result) in self.answers {
+        for (answer, _room, result) in self.answers {
             let _ = answer.send(result);
         }
         for (answer, leased) in self.tested {
@@ -314,7 +319,7 @@ impl Group {
             }
         }
         store.handover.wake.notify_one();
-        let refused = self.answers.into_iter().map(|(answer, _)| answer);
+        let refused = self.answers.into_iter().map(|(answer, ..)| answer);
         for answer in refused.chain(self.accepts.into_iter().map(|accept| accept.answer)) {
             let _ = answer.send(Err(AcceptError::Unavailable));
         }

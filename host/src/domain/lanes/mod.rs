@@ -419,10 +419,7 @@ impl Lanes {
             let Some(endpoint) = share.parked.pop_front() else { continue };
             let more = !share.parked.is_empty();
             let standing = self.lanes.get(&endpoint).filter(|lane| lane.in_turn.is_some()).map(|lane| lane.proven);
-            let may = standing.is_some_and(|proven| {
-                self.has_share(&tenant, proven)
-                    && (proven || self.unproven_running < Limits::half(self.limits.in_flight))
-            });
+            let may = standing.is_some_and(|proven| self.has_share(&tenant, proven));
             if standing.is_some() && !may {
                 self.share(&tenant).parked.push_front(endpoint);
             }
