@@ -1,16 +1,20 @@
 //! Settings: a TOML file and the environment; the environment wins.
 //!
-//! Each field `name` is the key `name` in the file and `REVNOXA_NAME` in the environment. Durations are written
-//! `500ms`, `30s`, `5m`, `2h`, `5d`. An unknown key, a value of the wrong form and an impossible combination are
+//! Each field `name` is the key `name` in the file and `REVNOXA_NAME` in the environment; those of the table `[plugins]`
+//! are `REVNOXA_PLUGINS_NAME`. Durations are written `500ms`, `30s`, `5m`, `2h`, `5d`, sizes `512KiB`, `64MiB`, `1GiB`. An unknown key, a value of the wrong form and an impossible combination are
 //! errors that name the key and the expected form.
+
+mod forms;
+mod plugins;
+mod secrets;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Duration;
 
-use base64::{Engine, engine::general_purpose::STANDARD};
-use serde::de::{Deserialize, Deserializer, Error as _};
+use forms::{addresses, duration, durations};
+pub use plugins::PluginSettings;
+pub use secrets::{InvalidMasterKey, MasterKey, OperatorToken, OperatorTokenTooShort};
 
 /// All settings of `serve` and `dev`.
 #[derive(Debug, Clone, serde::Deserialize)]
@@ -62,6 +66,8 @@ pub struct Config {
     /// After SIGTERM running attempts may take this long. Default `12s`; at most 5 minutes.
     #[serde(deserialize_with = "duration")]
     pub shutdown_grace: Duration,
+    /// Limits of plugins.
+    pub plugins: PluginSettings,
 }
 
 impl Default for Config {
@@ -84,6 +90,7 @@ impl Default for Config {
             retention: Duration::from_hours(30 * 24),
             dns_servers: Vec::new(),
             shutdown_grace: 12 * S,
+            plugins: PluginSettings::default(),
         }
     }
 }
@@ -126,8 +133,14 @@ impl Config {
             table = text.parse().map_err(|error: toml::de::Error| ConfigError::Invalid(error.message().to_owned()))?;
         }
         for (variable, value) in environment {
-            if let Some(key) = variable.strip_prefix("REVNOXA_") {
-                table.insert(key.to_ascii_lowercase(), typed(&value));
+            let Some(key) = variable.strip_prefix("REVNOXA_").map(str::to_ascii_lowercase) else { continue };
+            match key.strip_prefix("plugins_") {
+                Some(key) => {
+                    let plugins = table.entry("plugins").or_insert_with(|| toml::Table::new().into());
+                    let plugins = plugins.as_table_mut().ok_or_else(|| invalid_table("plugins"))?;
+                    plugins.insert(key.to_owned(), typed(&value));
+                }
+                None => drop(table.insert(key, typed(&value))),
             }
         }
         let invalid = |error: toml::de::Error| ConfigError::Invalid(error.to_string().trim().replace('\n', " "));
@@ -188,94 +201,14 @@ impl Config {
         ];
         match rules.into_iter().find(|(holds, ..)| !holds) {
             Some((_, key, rule)) => Err(ConfigError::Rule { key, rule }),
-            None => Ok(()),
+            None => self.plugins.check(),
         }
     }
 }
 
-/// The key that encrypts secrets at rest; 32 bytes. `Debug` hides it.
-#[derive(Clone)]
-pub struct MasterKey([u8; 32]);
-
-/// The text is not base64 of 32 bytes. Does not repeat it.
-#[derive(Debug, thiserror::Error)]
-#[error("must be base64 of 32 bytes; make one with `openssl rand -base64 32`")]
-pub struct InvalidMasterKey;
-
-impl MasterKey {
-    /// The key made of these random bytes.
-    #[must_use]
-    pub fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(bytes)
-    }
-
-    /// The key itself.
-    #[must_use]
-    pub fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
-    }
-
-    /// The key in the form that settings and key files hold.
-    #[must_use]
-    pub fn reveal(&self) -> String {
-        STANDARD.encode(self.0)
-    }
+fn invalid_table(name: &str) -> ConfigError {
+    ConfigError::Invalid(format!("`{name}` must be a table"))
 }
-
-impl FromStr for MasterKey {
-    type Err = InvalidMasterKey;
-
-    fn from_str(text: &str) -> Result<Self, InvalidMasterKey> {
-        let bytes = STANDARD.decode(text.trim()).map_err(|_| InvalidMasterKey)?;
-        bytes.try_into().map(Self).map_err(|_| InvalidMasterKey)
-    }
-}
-
-/// The operator token given by setting. `Debug` hides it.
-#[derive(Clone)]
-pub struct OperatorToken(String);
-
-/// A short token can be guessed. Does not repeat it.
-#[derive(Debug, thiserror::Error)]
-#[error("must have at least 32 characters")]
-pub struct OperatorTokenTooShort;
-
-impl OperatorToken {
-    /// The token itself.
-    #[must_use]
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for OperatorToken {
-    type Err = OperatorTokenTooShort;
-
-    fn from_str(text: &str) -> Result<Self, OperatorTokenTooShort> {
-        if text.len() < 32 { Err(OperatorTokenTooShort) } else { Ok(Self(text.to_owned())) }
-    }
-}
-
-macro_rules! hidden {
-    ($name:ident) => {
-        impl std::fmt::Debug for $name {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str(concat!(stringify!($name), "(…)"))
-            }
-        }
-
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                // An error of `String` would show the value; this one states the rule only.
-                let text = String::deserialize(deserializer).map_err(|_| D::Error::custom("must be a text"))?;
-                text.parse().map_err(D::Error::custom)
-            }
-        }
-    };
-}
-
-hidden!(MasterKey);
-hidden!(OperatorToken);
 
 /// An environment variable is text; numbers and booleans are given their TOML type. What only looks like a number
 /// (a token) is not one in TOML's spelling unless it reads back the same.
@@ -290,47 +223,10 @@ fn typed(value: &str) -> toml::Value {
     }
 }
 
-fn parse_duration(text: &str) -> Result<Duration, String> {
-    // jiff leaves days out of absolute durations; a setting's day is 24 hours.
-    let days = text.trim().strip_suffix('d').and_then(|days| days.parse::<u32>().ok());
-    let parsed = days.map_or_else(|| text.parse(), |days| Ok(jiff::SignedDuration::from_hours(24 * i64::from(days))));
-    parsed
-        .ok()
-        .and_then(|duration| Duration::try_from(duration).ok())
-        .ok_or_else(|| format!("`{text}` is not a duration such as 500ms, 30s, 5m, 2h"))
-}
-
-fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    parse_duration(&String::deserialize(deserializer)?).map_err(D::Error::custom)
-}
-
-fn durations<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Duration>, D::Error> {
-    list(deserializer)?.iter().map(|text| parse_duration(text).map_err(D::Error::custom)).collect()
-}
-
-fn addresses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SocketAddr>, D::Error> {
-    let expected = |text: &String| format!("`{text}` is not ADDRESS:PORT");
-    list(deserializer)?.iter().map(|text| text.parse().map_err(|_| D::Error::custom(expected(text)))).collect()
-}
-
-/// `a,b` or `["a", "b"]`.
-fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    #[derive(serde::Deserialize)]
-    #[serde(untagged, expecting = "must be a list of texts, or one text with commas")]
-    enum List {
-        Text(String),
-        Texts(Vec<String>),
-    }
-    Ok(match List::deserialize(deserializer)? {
-        List::Text(text) => {
-            text.split(',').map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect()
-        }
-        List::Texts(texts) => texts,
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+
     use super::*;
 
     fn load(environment: &[(&str, &str)]) -> Result<Config, String> {
@@ -371,7 +267,9 @@ mod tests {
         let text = std::fs::read_to_string(file).unwrap();
         let shown = format!("{:#?}", Config::default());
         let fields = shown.lines().filter_map(|line| line.strip_prefix("    ")?.split_once(": "));
-        for (field, _) in fields.filter(|(field, _)| !field.starts_with(' ')) {
+        let named = |field: &str| field.trim_start().chars().all(|c| c.is_ascii_lowercase() || c == '_');
+        for (field, _) in fields.filter(|(field, value)| named(field) && *value != "PluginSettings {") {
+            let field = field.trim_start();
             let given = |line: &str| line.trim_start_matches("# ").starts_with(&format!("{field} = "));
             assert!(text.lines().any(given), "{field} is missing");
         }
@@ -390,6 +288,10 @@ mod tests {
             ("REVNOXA_ALLOW_INSECURE_ENDPOINTS", "yes", "expected a boolean"),
             ("REVNOXA_RETENTION", "1h", "`retention` must be at least 1d"),
             ("REVNOXA_DNS_SERVERS", "localhost", "is not ADDRESS:PORT"),
+            ("REVNOXA_PLUGINS", "7", "plugins"),
+            ("REVNOXA_PLUGINS_MEMROY", "64MiB", "memroy"),
+            ("REVNOXA_PLUGINS_MEMORY", "64MB", "is not a size such as"),
+            ("REVNOXA_PLUGINS_MEMORY", "5GiB", "`plugins.memory` must be 1MiB to 1GiB"),
         ];
         for (key, value, expected) in cases {
             let error = load(&[(key, value)]).unwrap_err();
