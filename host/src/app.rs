@@ -7,10 +7,12 @@ use std::sync::Arc;
 
 use anyhow::{Context, ensure};
 use axum::serve::ListenerExt;
+use bytes::Bytes;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::chain::Chain;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::deliver::Deliver;
@@ -20,6 +22,7 @@ use crate::domain::retry::RetrySchedule;
 use crate::http::{self, AppState};
 use crate::ingest::Ingest;
 use crate::outbound::{Outbound, OutboundConfig};
+use crate::plugins::{BUILT_IN, Plugins};
 use crate::store::{Handover, Store, WriterTask};
 use crate::{retention, telemetry};
 
@@ -39,8 +42,8 @@ pub struct App {
     tasks: JoinSet<&'static str>,
 }
 
-/// Starts a host; when this returns it listens.
-pub async fn start(config: Config, clock: Clock) -> anyhow::Result<App> {
+/// Starts a host; when this returns it listens. `program` is this program's file, which is run again to compile plugins.
+pub async fn start(config: Config, clock: Clock, program: &Path) -> anyhow::Result<App> {
     config.check()?;
     let key = config.master_key.as_ref().context(
         "setting `master_key` is missing: base64 of 32 bytes, such as `openssl rand -base64 32` makes; keep it",
@@ -61,12 +64,19 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<App> {
         extra_ca: config.extra_ca.clone(),
         dns_servers: config.dns_servers.clone(),
     })?;
+    let machine_code = config.data_dir.join("plugins");
+    let plugins = Plugins::new(config.plugins.clone(), program, Some((&machine_code, key)), clock.clone())?;
+    for (name, component) in BUILT_IN {
+        store.keep_built_in(&name.parse()?, Bytes::from_static(component)).await?;
+    }
+    let chain = Arc::new(Chain::new(store.clone(), Arc::new(plugins)));
     let (soft, hard, writer_stop) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
     let (writer, writer_task) = WriterTask::new(store.clone(), config.lease, config.disable_after_failing_for);
     let deliver = Arc::new(Deliver::new(
         store.clone(),
         writer.clone(),
         outbound,
+        chain.clone(),
         clock.clone(),
         RetrySchedule::new(config.retry_delays.clone()),
         config.attempt_timeout,
@@ -77,8 +87,15 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<App> {
         .with_context(|| format!("cannot listen on {} (setting `listen`)", config.listen))?;
     let address = listener.local_addr()?;
     let ingest = Ingest::new(store.clone(), writer, clock.clone());
-    let state =
-        AppState::new(store.clone(), ingest, deliver.clone(), policy, config.operator_token.clone(), metrics.clone());
+    let state = AppState::new(
+        store.clone(),
+        ingest,
+        deliver.clone(),
+        chain,
+        policy,
+        config.operator_token.clone(),
+        metrics.clone(),
+    );
     // Answers are small and awaited: Nagle's algorithm would only delay them.
     let listener = listener.tap_io(|connection| drop(connection.set_nodelay(true)));
     let server = axum::serve(listener, http::router(state)).with_graceful_shutdown(soft.clone().cancelled_owned());

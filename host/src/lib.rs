@@ -6,7 +6,7 @@
 //!    group-commit writer of [`store`]. One transaction takes the events of many requests, adds one delivery for each
 //!    endpoint that wants them, and is committed with fsync; then all are answered 202, and the fresh deliveries, leased
 //!    already, are handed over to the [lanes](domain::lanes).
-//! 2. [`deliver`] takes them from the lanes: sign, [`outbound::Outbound::post`], and the pure
+//! 2. [`deliver`] takes them from the lanes: the endpoint's plugins through [`chain`], sign, [`outbound::Outbound::post`], and the pure
 //!    [`Delivery::after`](domain::delivery::Delivery::after) tells what follows. The writer records attempt and next
 //!    state together.
 //! 3. Due retries and leases that ran out are claimed from the table per endpoint, as many as the endpoint's lane has
@@ -21,30 +21,36 @@
 //!
 //! | rank | module | |
 //! |---|---|---|
-//! | 6 | `main` | arguments to one call per subcommand |
-//! | 5 | [`dev`], [`admin`] | what the other subcommands do |
-//! | 4 | [`app`] | builds the parts, runs and stops them |
-//! | 3 | [`http`] | the only axum: routes, who calls, problems, the receiver of `listen` |
-//! | 2 | [`ingest`] | accepting events |
-//! | 2 | [`deliver`] | dispatcher, attempt, test event |
-//! | 2 | [`retention`] | deletes old rows |
+//! | 7 | `main` | arguments to one call per subcommand |
+//! | 6 | [`dev`], [`admin`], [`author`] | what the other subcommands do |
+//! | 5 | [`app`] | builds the parts, runs and stops them |
+//! | 4 | [`http`] | the only axum: routes, who calls, problems, the receiver of `listen` |
+//! | 3 | [`ingest`] | accepting events |
+//! | 3 | [`deliver`] | dispatcher, attempt, test event |
+//! | 3 | [`retention`] | deletes old rows |
+//! | 2 | [`chain`] | an endpoint's plugins over an event |
 //! | 1 | [`store`] | the only sqlx; takes and returns domain types |
 //! | 1 | [`outbound`] | the only HTTP client; answers an outcome, never an error |
+//! | 1 | [`plugins`] | the only wasmtime: compiles and runs components in a sandbox |
 //! | 0 | [`domain`] | words and rules; no I/O, no async |
 //! | 0 | [`config`], [`clock`], [`telemetry`] | settings, wall time, logs and metrics |
 //!
 //! # Invariants
 //!
 //! * Only [`clock`] reads wall time; durations and time-outs use monotonic time.
-//! * No transaction is open across a network call. No lock is held across an await.
+//! * No transaction is open across a network or plugin call. No lock is held across an await.
 //! * Every await on the outside has a time limit and a size limit; every queue and cache has a bound with a name.
 //! * Every statement on tenants' data names the tenant, those apart that look over all tenants for work to do.
-//! * Secrets, tokens and payloads reach no log line, error text or `Debug`. Secrets and the values of custom headers are
-//!   sealed at rest, bound to their row and column; API tokens are stored as hashes.
+//! * Secrets, tokens and payloads reach no log line, error text or `Debug`. Secrets, the values of custom headers and the
+//!   settings of plugins are sealed at rest, bound to their row and column; API tokens are stored as hashes.
+//! * A plugin gets nothing but the event and its settings: no file, network, environment, clock or randomness of this machine. Each
+//!   call has an instance of its own; memory, time, output and log are bounded.
 //! * Outbound connects only to vetted addresses, and to the very address that was vetted.
 
 pub mod admin;
 pub mod app;
+pub mod author;
+pub mod chain;
 pub mod clock;
 pub mod config;
 pub mod deliver;
@@ -53,6 +59,7 @@ pub mod domain;
 pub mod http;
 pub mod ingest;
 pub mod outbound;
+pub mod plugins;
 pub mod retention;
 pub mod store;
 pub mod telemetry;
@@ -119,7 +126,7 @@ mod tests {
 
     #[test]
     fn the_libraries_of_one_room_stay_in_it() {
-        let rooms = [("sqlx::", "store"), ("axum::", "http"), ("reqwest::", "outbound")];
+        let rooms = [("sqlx::", "store"), ("axum::", "http"), ("reqwest::", "outbound"), ("wasmtime", "plugins")];
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
         for path in sources(&root) {
             let within = path.strip_prefix(&root).unwrap();

@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use revnoxa_host::clock::Clock;
 use revnoxa_host::config::Config;
 use revnoxa_host::domain::token::Scope;
-use revnoxa_host::{admin, app, dev, http, telemetry};
+use revnoxa_host::{admin, app, author, dev, http, plugins, telemetry};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -35,6 +35,37 @@ enum Command {
     /// Makes API tokens.
     #[command(subcommand)]
     Token(TokenCommand),
+    /// For authors of plugins; needs no running host.
+    #[command(subcommand)]
+    Plugin(PluginCommand),
+}
+
+#[derive(Subcommand)]
+enum PluginCommand {
+    /// Compiles and checks a component as an upload would.
+    Check {
+        /// The component.
+        component: PathBuf,
+    },
+    /// Calls a component once, in the sandbox with its limits, and prints what became of it as JSON.
+    Run {
+        /// The component.
+        component: PathBuf,
+        /// A JSON file of an event: `{"type", "data"}`, `"id"` and `"timestamp"` if wanted.
+        #[arg(long)]
+        event: PathBuf,
+        /// A JSON file of the attachment's settings. Default `{}`.
+        #[arg(long)]
+        settings: Option<PathBuf>,
+    },
+    /// Compiles a component from stdin to stdout within these limits; what the host itself starts.
+    #[command(hide = true)]
+    Compile {
+        /// Bytes of address space.
+        memory: u64,
+        /// Seconds of CPU time.
+        seconds: u64,
+    },
 }
 
 #[derive(Subcommand)]
@@ -57,9 +88,16 @@ enum ScopeName {
     Tenant,
 }
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
+    if let Command::Plugin(PluginCommand::Compile { memory, seconds }) = arguments.command {
+        // No runtime: its threads would take address space from the compiler.
+        std::process::exit(plugins::compile_child(memory, seconds));
+    }
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(command(arguments))
+}
+
+async fn command(arguments: Arguments) -> anyhow::Result<()> {
     telemetry::init_logs();
     // `--config` has a variable of its own, which is no setting.
     let environment = std::env::vars_os()
@@ -69,9 +107,9 @@ async fn main() -> anyhow::Result<()> {
     // Before anything else starts: a signal during the start stops as gracefully as one after it.
     let mut signals = Signals::new()?;
     match arguments.command {
-        Command::Serve => run(app::start(config, Clock::System).await?, signals).await,
+        Command::Serve => run(app::start(config, Clock::System, &this_program()?).await?, signals).await,
         Command::Dev => {
-            let app = app::start(dev::config(config)?, Clock::System).await?;
+            let app = app::start(dev::config(config)?, Clock::System, &this_program()?).await?;
             dev::introduce(&app).await?;
             run(app, signals).await
         }
@@ -89,7 +127,20 @@ async fn main() -> anyhow::Result<()> {
             };
             admin::create_token(&config, scope).await
         }
+        Command::Plugin(PluginCommand::Check { component }) => {
+            author::check(&config, &this_program()?, &component).await
+        }
+        Command::Plugin(PluginCommand::Run { component, event, settings }) => {
+            author::run(&config, &this_program()?, &component, &event, settings.as_deref()).await
+        }
+        Command::Plugin(PluginCommand::Compile { .. }) => unreachable!("it has no runtime"),
     }
+}
+
+/// This program's file, to be run again. On Linux by a name that stays true when the file is replaced by a newer one.
+fn this_program() -> anyhow::Result<PathBuf> {
+    let linux = PathBuf::from("/proc/self/exe");
+    if linux.exists() { Ok(linux) } else { std::env::current_exe().context("cannot tell this program's file") }
 }
 
 /// Connections are files: lets this process have as many as it may, instead of the usual 1,024.

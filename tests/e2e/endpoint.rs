@@ -277,14 +277,16 @@ async fn enable_can_drop_what_was_held() {
     endpoint.post("/enable", json!({"held": "shred"})).await.expect_problem(400, "invalid-request");
     assert_eq!(endpoint.state().await, "disabled");
     endpoint.post("/enable", json!({"held": "drop"})).await.expect(200);
-    assert_eq!(endpoint.delivery(&held).await["state"], "dropped");
+    let dropped = endpoint.delivery(&held).await;
+    assert_eq!((&dropped["state"], &dropped["attempts"]), (&json!("dropped"), &json!(0)));
+    assert_eq!(dropped["state_reason"], "dropped when the endpoint was enabled");
 
     let fresh = endpoint.tenant.event("incident.created", json!({"n": 2})).await;
     endpoint.delivery_in("succeeded", &fresh).await;
     let requests = receiver.received();
     assert_eq!(requests.iter().map(|request| request.event_id()).collect::<Vec<_>>(), [fresh.id]);
     endpoint.retry(&held).await.expect(202);
-    endpoint.delivery_in("succeeded", &held).await;
+    assert_eq!(endpoint.delivery_in("succeeded", &held).await["state_reason"], json!(null));
 }
 
 #[tokio::test(flavor = "multi_thread")]

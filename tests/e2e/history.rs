@@ -34,6 +34,7 @@ async fn a_delivery_reads_as_promised() {
         "event_type": "incident.created",
         "endpoint_id": endpoint.id,
         "state": "pending",
+        "state_reason": null,
         "attempts": 1,
         "next_attempt_at": read["next_attempt_at"],
         "created_at": "2026-03-01T12:00:00.000Z",

@@ -14,6 +14,7 @@ use tokio::{runtime::Handle, sync::OnceCell, task::block_in_place};
 use crate::{
     api::{Api, Endpoint, Event},
     client::Server,
+    machine::binary,
     receiver::Receiver,
 };
 
@@ -61,7 +62,7 @@ impl HostBuilder {
     pub async fn start(self) -> Host {
         let start: Timestamp = START.parse().unwrap();
         let (clock, hand) = Clock::manual(start);
-        let app = app::start(self.config.clone(), clock.clone()).await.expect("the host starts");
+        let app = app::start(self.config.clone(), clock.clone(), binary()).await.expect("the host starts");
         Host {
             api: Api::new(Server::new(app.address()), OPERATOR_TOKEN),
             app: Some(app),
@@ -154,7 +155,8 @@ impl Host {
         let app = self.app.take().expect("still running");
         app.stop().await.expect("every task ended when asked to");
         self.advance(down).await;
-        let app = app::start(self.config.clone(), self.clock.clone()).await.expect("the host starts again");
+        let app = app::start(self.config.clone(), self.clock.clone(), binary()).await;
+        let app = app.expect("the host starts again");
         self.server.moved_to(app.address());
         self.app = Some(app);
     }

@@ -29,6 +29,6 @@ pub use authority::Authority;
 pub use client::{Client, Reply, Request};
 pub use dns::StubDns;
 pub use host::{Host, HostBuilder, START};
-pub use machine::{HostProcess, Machine};
+pub use machine::{HostProcess, Machine, binary};
 pub use receiver::{Received, Receiver};
 pub use wait::{WAIT, eventually};

@@ -192,7 +192,7 @@ async fn collect(stream: impl AsyncRead + Unpin, printed: watch::Sender<Vec<Stri
 ///
 /// Cargo hands a test only the binaries of its own package, so this asks for it: same target directory and
 /// profile, and the same selection of packages, so that nothing is compiled twice with other features.
-fn binary() -> &'static Path {
+pub fn binary() -> &'static Path {
     static BINARY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let built = BINARY.get_or_init(|| {
         let test = std::env::current_exe().unwrap();

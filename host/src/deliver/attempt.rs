@@ -1,16 +1,18 @@
-//! One attempt: sign, send, decide, record.
+//! One attempt: plugins, sign, send, decide, record.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use jiff::Timestamp;
 use metrics::{counter, histogram};
 
 use super::Deliver;
+use super::content::{Content, Decision};
 use crate::domain::delivery::{self, Leased};
 use crate::domain::endpoint::{Endpoint, EndpointState};
+use crate::domain::header::PluginHeaders;
 use crate::domain::lanes::Health;
-use crate::domain::outcome::Outcome;
+use crate::domain::outcome::{Outcome, SendError};
 use crate::domain::retry::RetrySchedule;
-use crate::store::{Attempt, Finished};
+use crate::store::{Attempt, Finished, StoreError};
 
 const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("Revnoxa-Webhooks/", env!("CARGO_PKG_VERSION")));
 const SIGNATURE: HeaderName = HeaderName::from_static("x-revnoxa-signature");
@@ -25,20 +27,13 @@ const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature
 impl Deliver {
     /// Attempts a delivery from the lanes and has the result recorded.
     pub(super) async fn attempt_leased(&self, leased: Leased) -> Health {
-        if self.clock.now().saturating_add(self.attempt_timeout).unwrap_or(Timestamp::MAX) > leased.lease_until {
+        if self.is_late(&leased) {
             // It waited too long: by the end of an attempt another host might have begun its own.
             self.writer.release(vec![leased]).await;
             return Health::Unknown;
         }
         match self.store.endpoint(&leased.tenant, leased.endpoint).await {
-            Ok(Some(endpoint)) if endpoint.state == EndpointState::Active => {
-                let once = RetrySchedule::once();
-                let schedule = if leased.event_type.is_test() { &once } else { &self.schedule };
-                let finished = self.attempt(&endpoint, leased, schedule).await;
-                let health = Health::of(&finished.attempt.outcome);
-                self.writer.record(finished).await;
-                health
-            }
+            Ok(Some(endpoint)) if endpoint.state == EndpointState::Active => self.attempt_at(&endpoint, leased).await,
             // Disabled since it was claimed: it waits in the table.
             Ok(Some(_)) => {
                 self.writer.release(vec![leased]).await;
@@ -46,26 +41,67 @@ impl Deliver {
             }
             // Deleted since it was claimed: its deliveries go with it.
             Ok(None) => Health::Unknown,
-            Err(error) => {
-                tracing::error!(
-                    delivery.id = %leased.id,
-                    error = &error as &dyn std::error::Error,
-                    "cannot read the endpoint of a delivery"
-                );
-                self.writer.release(vec![leased]).await;
-                Health::Unknown
-            }
+            Err(error) => self.unreadable(leased, &error).await,
         }
     }
 
-    /// Sends one request and decides what follows from it.
-    pub(super) async fn attempt(&self, endpoint: &Endpoint, leased: Leased, schedule: &RetrySchedule) -> Finished {
-        let started_at = self.clock.now();
-        let headers = headers(endpoint, &leased, started_at);
-        let request_headers = as_sent(&headers);
-        let body = leased.body.clone();
-        let outcome = self.outbound.post(leased.tenant.as_str(), &endpoint.url, headers, body).await;
+    async fn attempt_at(&self, endpoint: &Endpoint, leased: Leased) -> Health {
+        let content = match self.content(endpoint, &leased).await {
+            Ok(content) => content,
+            Err(error) => return self.unreadable(leased, &error).await,
+        };
+        // Plugins take time as well, most of it waiting for their turn; they run again.
+        if content.ran.is_some() && self.is_late(&leased) {
+            self.writer.release(vec![leased]).await;
+            return Health::Unknown;
+        }
+        let once = RetrySchedule::once();
+        let schedule = if leased.event_type.is_test() { &once } else { &self.schedule };
+        let finished = self.attempt(endpoint, leased, content, schedule).await;
+        let health = finished.attempt.as_ref().map_or(Health::Unknown, |attempt| Health::of(&attempt.outcome));
+        self.writer.record(finished).await;
+        health
+    }
 
+    fn is_late(&self, leased: &Leased) -> bool {
+        self.clock.now().saturating_add(self.attempt_timeout).unwrap_or(Timestamp::MAX) > leased.lease_until
+    }
+
+    async fn unreadable(&self, leased: Leased, error: &StoreError) -> Health {
+        tracing::error!(
+            delivery.id = %leased.id,
+            error = error as &dyn std::error::Error,
+            "cannot read what a delivery needs"
+        );
+        self.writer.release(vec![leased]).await;
+        Health::Unknown
+    }
+
+    /// Sends one request, if plugins did not decide otherwise, and decides what follows from it.
+    pub(super) async fn attempt(
+        &self,
+        endpoint: &Endpoint,
+        leased: Leased,
+        content: Content,
+        schedule: &RetrySchedule,
+    ) -> Finished {
+        let started_at = self.clock.now();
+        let Content { decision, ran: plugins } = content;
+        let (outcome, request_headers) = match decision {
+            Decision::Send(body, added) => {
+                let headers = headers(endpoint, &leased, &body, &added, started_at);
+                let request_headers = as_sent(&headers);
+                (self.outbound.post(leased.tenant.as_str(), &endpoint.url, headers, body).await, request_headers)
+            }
+            Decision::Fail(how) => {
+                let duration = plugins.iter().flat_map(|ran| &ran.runs).map(|run| run.duration).sum();
+                (Outcome { duration, result: Err(SendError::Plugin(how)) }, String::new())
+            }
+            Decision::Drop(reason) => {
+                let next = leased.delivery.dropped();
+                return Finished { leased, next, attempt: None, plugins, reason: Some(reason), gone: false };
+            }
+        };
         let next = leased
             .delivery
             .after(&outcome, self.clock.now(), schedule, rand::random())
@@ -84,7 +120,8 @@ impl Deliver {
         counter!("revnoxa_attempts_total", "result" => result).increment(1);
         histogram!("revnoxa_attempt_duration_seconds").record(outcome.duration.as_secs_f64());
         let gone = delivery::is_gone(&outcome);
-        Finished { leased, next, attempt: Attempt { started_at, outcome, request_headers, error }, gone }
+        let attempt = Attempt { started_at, outcome, request_headers, error };
+        Finished { leased, next, attempt: Some(attempt), plugins, reason: None, gone }
     }
 }
 
@@ -97,12 +134,13 @@ pub(super) fn error_text(outcome: &Outcome) -> Option<String> {
     }
 }
 
-fn headers(endpoint: &Endpoint, leased: &Leased, now: Timestamp) -> HeaderMap {
-    let signatures = endpoint.keys.sign(leased.event.as_str(), now, &leased.body);
+fn headers(endpoint: &Endpoint, leased: &Leased, body: &[u8], added: &PluginHeaders, now: Timestamp) -> HeaderMap {
+    let signatures = endpoint.keys.sign(leased.event.as_str(), now, body);
     // Ids, type names, numbers and signatures are visible ASCII by their own rules.
     let value = |text: &str| HeaderValue::from_str(text).expect("visible ASCII");
     let mut headers = endpoint.headers.as_map().clone();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.extend(added.as_map().clone());
     headers.insert(header::USER_AGENT, USER_AGENT);
     headers.insert(SIGNATURE, value(&signatures.hex));
     headers.insert(EVENT, value(leased.event_type.as_str()));

@@ -1,6 +1,8 @@
-//! Delivering: the dispatcher that claims and starts, the attempt itself, and the test of a new endpoint.
+//! Delivering: the dispatcher that claims and starts, what plugins make of an event, the attempt itself, and the test of a
+//! new endpoint.
 
 mod attempt;
+mod content;
 mod dispatcher;
 mod test_event;
 
@@ -13,6 +15,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::chain::Chain;
 use crate::clock::Clock;
 use crate::domain::id::TenantId;
 use crate::domain::retry::RetrySchedule;
@@ -33,6 +36,7 @@ pub struct Deliver {
     store: Arc<Store>,
     writer: Writer,
     outbound: Outbound,
+    chain: Arc<Chain>,
     clock: Clock,
     schedule: RetrySchedule,
     attempt_timeout: SignedDuration,
@@ -45,12 +49,14 @@ pub struct Deliver {
 }
 
 impl Deliver {
-    /// Delivers from `store` through `outbound`; `hard` drops what runs.
+    /// Delivers from `store` through `chain` and `outbound`; `hard` drops what runs.
     #[must_use]
+    #[expect(clippy::too_many_arguments, reason = "its parts, each named once, in app")]
     pub fn new(
         store: Arc<Store>,
         writer: Writer,
         outbound: Outbound,
+        chain: Arc<Chain>,
         clock: Clock,
         schedule: RetrySchedule,
         attempt_timeout: Duration,
@@ -61,6 +67,7 @@ impl Deliver {
             store,
             writer,
             outbound,
+            chain,
             clock,
             schedule,
             attempt_timeout,

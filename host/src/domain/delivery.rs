@@ -111,8 +111,10 @@ pub struct Leased {
     pub event: EventId,
     /// Sent as `X-Revnoxa-Event`.
     pub event_type: EventType,
-    /// The exact bytes to send.
+    /// The event's request body: the exact bytes to send, unless plugins replaced them.
     pub body: Bytes,
+    /// What is sent is what plugins made of the event in an earlier attempt, and is stored.
+    pub transformed: bool,
     /// Where it stands: pending.
     pub delivery: Delivery,
     /// Which lease of this delivery it is; what is recorded under an older one is ignored.

@@ -6,6 +6,7 @@ use super::address::EndpointUrl;
 use super::event::EventType;
 use super::header::CustomHeaders;
 use super::id::{EndpointId, TenantId};
+use super::plugin::Attachment;
 use super::secret::SigningKeys;
 
 /// Endpoints of one tenant.
@@ -32,6 +33,8 @@ pub struct Endpoint {
     pub event_types: Option<Vec<EventType>>,
     /// Headers added to each request.
     pub headers: CustomHeaders,
+    /// What runs on each event before it is sent, in this order.
+    pub plugins: Vec<Attachment>,
     /// Whether it gets events, and why not.
     pub state: EndpointState,
     /// When it was created.

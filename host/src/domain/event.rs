@@ -109,6 +109,17 @@ pub fn request_body(id: &EventId, event_type: &EventType, timestamp: Timestamp, 
     body.into()
 }
 
+/// The timestamp in a body that [`request_body`] made.
+#[must_use]
+pub fn timestamp_in(body: &[u8]) -> Option<Timestamp> {
+    const MARK: &[u8] = br#","timestamp":""#;
+    // Nothing before it holds a quote, so the first is the one. Ids and types are short.
+    let head = &body[..body.len().min(512)];
+    let start = head.windows(MARK.len()).position(|at| at == MARK)? + MARK.len();
+    let end = start + head[start..].iter().position(|byte| *byte == b'"')?;
+    std::str::from_utf8(&head[start..end]).ok()?.parse().ok()
+}
+
 /// Digest of `parts`, each preceded by its length so that no two lists of parts read alike.
 #[must_use]
 pub fn fingerprint(parts: &[&[u8]]) -> [u8; 32] {
@@ -157,6 +168,8 @@ mod tests {
             r#"{{"id":"evt_1","type":"incident.created","timestamp":"2027-01-15T08:00:00.007Z","data":{data}}}"#
         );
         assert_eq!(body, expected.as_bytes());
+        assert_eq!(timestamp_in(&body), Some(at));
+        assert_eq!(timestamp_in(b"{}"), None);
     }
 
     #[test]

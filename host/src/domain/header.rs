@@ -1,6 +1,6 @@
-//! The headers a tenant may add to its requests.
+//! The headers a tenant and its plugins may add to its requests.
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, header::CONTENT_TYPE};
 
 /// Custom headers per endpoint.
 pub const HEADERS_LIMIT: usize = 10;
@@ -96,6 +96,76 @@ impl CustomHeaders {
     }
 }
 
+/// Headers that plugins add to one request, vetted. Unlike a tenant's own they may name the body's type.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PluginHeaders(HeaderMap);
+
+impl PluginHeaders {
+    /// Vets `headers`, of which there may be `limit`; the error carries the name at fault, cut to [`NAME_LIMIT`].
+    pub fn parse<'a>(
+        headers: impl IntoIterator<Item = (&'a str, &'a str)>,
+        limit: usize,
+    ) -> Result<Self, (String, InvalidPluginHeader)> {
+        let mut parsed = HeaderMap::new();
+        for (name, value) in headers {
+            let refuse = |rule: InvalidHeader| {
+                let end = name.floor_char_boundary(NAME_LIMIT);
+                (name[..end].to_owned(), InvalidPluginHeader::Rule(rule))
+            };
+            let (field, mut value) = parse_header(name, value).map_err(refuse)?;
+            // The history shows what a plugin made.
+            value.set_sensitive(false);
+            if is_reserved(&field) && field != CONTENT_TYPE {
+                return Err(refuse(InvalidHeader::Reserved));
+            }
+            if parsed.insert(field, value).is_some() {
+                return Err(refuse(InvalidHeader::Twice));
+            }
+            if parsed.len() > limit {
+                return Err((String::new(), InvalidPluginHeader::TooMany(limit)));
+            }
+        }
+        Ok(Self(parsed))
+    }
+
+    /// Reads back headers that were vetted when they were stored: the list of reserved names may have grown since.
+    pub fn restore<'a>(headers: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, InvalidHeader> {
+        let shown = |(name, value)| {
+            let (name, mut value) = parse_header(name, value)?;
+            value.set_sensitive(false);
+            Ok((name, value))
+        };
+        headers.into_iter().map(shown).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// These, and those of `later` instead of any of the same name.
+    pub fn extend(&mut self, later: Self) {
+        self.0.extend(later.0);
+    }
+
+    /// The headers as a map, to build a request on.
+    #[must_use]
+    pub fn as_map(&self) -> &HeaderMap {
+        &self.0
+    }
+
+    /// Name and value of each header.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap_or_default()))
+    }
+}
+
+/// Why a plugin's header is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidPluginHeader {
+    /// More than the setting allows.
+    #[error("at most {0} headers")]
+    TooMany(usize),
+    /// One of them breaks a rule.
+    #[error(transparent)]
+    Rule(InvalidHeader),
+}
+
 fn parse_header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), InvalidHeader> {
     let field = HeaderName::from_bytes(name.as_bytes()).map_err(|_| InvalidHeader::Name)?;
     if field.as_str().len() > NAME_LIMIT {
@@ -120,6 +190,29 @@ pub fn is_reserved(name: &HeaderName) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn plugins_name_the_type_of_their_body_but_nothing_else_that_is_reserved() {
+        let parse = |name, value| PluginHeaders::parse([(name, value)], 64);
+        assert!(parse("Content-Type", "text/plain").is_ok());
+        for name in ["host", "Content-Length", "transfer-encoding", "connection", "webhook-id", "X-Revnoxa-Event", "te"]
+        {
+            let refused = Err((name.to_owned(), InvalidPluginHeader::Rule(InvalidHeader::Reserved)));
+            assert_eq!(parse(name, "v"), refused, "{name}");
+        }
+        assert_eq!(parse("x-a", "a\nb"), Err(("x-a".to_owned(), InvalidPluginHeader::Rule(InvalidHeader::Value))));
+        let crowd = PluginHeaders::parse([("x-a", "1"), ("x-b", "2")], 1);
+        assert_eq!(crowd, Err((String::new(), InvalidPluginHeader::TooMany(1))));
+    }
+
+    #[test]
+    fn a_later_plugins_header_replaces_an_earlier_ones() {
+        let mut headers = PluginHeaders::parse([("x-a", "1"), ("x-b", "1")], 64).unwrap();
+        headers.extend(PluginHeaders::parse([("X-A", "2"), ("x-c", "2")], 64).unwrap());
+        let mut all: Vec<_> = headers.iter().collect();
+        all.sort_unstable();
+        assert_eq!(all, [("x-a", "2"), ("x-b", "1"), ("x-c", "2")]);
+    }
 
     #[test]
     fn each_rule_refuses() {

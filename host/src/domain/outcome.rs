@@ -48,6 +48,9 @@ pub enum SendError {
     /// The lookup or the connection broke, or what came back was not HTTP.
     #[error("{0}")]
     Network(&'static str),
+    /// A plugin failed, and its attachment wants the attempt to fail: the receiver was never asked.
+    #[error("{0}")]
+    Plugin(String),
 }
 
 impl Outcome {

@@ -12,6 +12,7 @@ use super::problem::Problem;
 use crate::config::OperatorToken;
 use crate::domain::event::EventType;
 use crate::domain::id::{DeliveryId, EndpointId, EventId, TenantId, TokenId};
+use crate::domain::plugin::{PluginName, Version};
 use crate::domain::token::{self, Scope, TokenHash};
 use crate::store::Store;
 
@@ -130,23 +131,39 @@ impl FromRequestParts<AppState> for ForTenant {
 pub(super) struct PathId<T>(pub(super) T);
 
 /// A type with its place in the path.
-pub(super) trait PathParameter: std::str::FromStr {
+pub(super) trait PathParameter: Sized {
     /// The parameter's name.
     const NAME: &str;
+
+    /// `None`: the text is not one of its kind.
+    fn read(text: &str) -> Option<Self>;
 }
 
 macro_rules! path_parameters {
     ($($type:ty: $name:literal),+) => {
         $(impl PathParameter for $type {
             const NAME: &str = $name;
+
+            fn read(text: &str) -> Option<Self> {
+                text.parse().ok()
+            }
         })+
     };
 }
 
 path_parameters!(
     TenantId: "tenant", EndpointId: "endpoint", EventId: "event", DeliveryId: "delivery", TokenId: "token",
-    EventType: "type"
+    EventType: "type", PluginName: "plugin"
 );
+
+impl PathParameter for Version {
+    const NAME: &str = "digest";
+
+    fn read(text: &str) -> Option<Self> {
+        // The digest alone is easier to have in a URL than one with a colon.
+        text.parse().or_else(|_| format!("sha256:{text}").parse()).ok()
+    }
+}
 
 impl<T: PathParameter> FromRequestParts<AppState> for PathId<T> {
     type Rejection = Problem;
@@ -159,5 +176,5 @@ impl<T: PathParameter> FromRequestParts<AppState> for PathId<T> {
 async fn parameter<T: PathParameter>(parts: &mut Parts, state: &AppState) -> Result<T, Problem> {
     let parameters = RawPathParams::from_request_parts(parts, state).await.map_err(|_| Problem::NotFound)?;
     let text = parameters.iter().find(|(name, _)| *name == T::NAME).map(|(_, text)| text);
-    text.and_then(|text| text.parse().ok()).ok_or(Problem::NotFound)
+    text.and_then(T::read).ok_or(Problem::NotFound)
 }

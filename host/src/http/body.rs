@@ -63,7 +63,8 @@ pub(super) async fn read(request: Request, limit: usize) -> Result<Bytes, Proble
     read_any(request, limit).await
 }
 
-async fn read_any(request: Request, limit: usize) -> Result<Bytes, Problem> {
+/// Reads a body of at most `limit` bytes, whatever it is.
+pub(super) async fn read_any(request: Request, limit: usize) -> Result<Bytes, Problem> {
     match tokio::time::timeout(BODY_TIME, collect(request.into_body(), limit)).await {
         Ok(read) => read,
         Err(_) => Err(Problem::InvalidRequest(FieldError::new("", "the body must arrive within 30 s"))),
@@ -102,12 +103,30 @@ async fn collect(mut body: Body, limit: usize) -> Result<Bytes, Problem> {
 
 /// Parses a JSON object; an error names the path to the field.
 pub(super) fn parse<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, Problem> {
-    serde_json::from_slice(bytes).map(|Object(value)| value).map_err(|error| {
+    parse_any(bytes, "").map(|Object(value)| value)
+}
+
+/// Parses a list of JSON objects, bare or as the `items` of an object; an error names the path with `items`.
+pub(super) fn parse_items<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<Vec<T>, Problem> {
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields, bound = "T: Deserialize<'de>")]
+    struct Items<T> {
+        items: Vec<Object<T>>,
+    }
+    let items = match bytes.trim_ascii_start().first() {
+        Some(b'[') => parse_any(bytes, "items")?,
+        _ => parse::<Items<T>>(bytes)?.items,
+    };
+    Ok(items.into_iter().map(|Object(item)| item).collect())
+}
+
+/// Parses JSON that is `within` a larger body.
+fn parse_any<'de, T: Deserialize<'de>>(bytes: &'de [u8], within: &str) -> Result<T, Problem> {
+    serde_json::from_slice(bytes).map_err(|error| {
         // Only now again, with the path: it costs too much on every request.
         let mut json = serde_json::Deserializer::from_slice(bytes);
-        let path =
-            serde_path_to_error::deserialize::<_, Object<T>>(&mut json).err().map(|error| error.path().to_string());
-        let field = path.filter(|path| path != ".").unwrap_or_default();
+        let path = serde_path_to_error::deserialize::<_, T>(&mut json).err().map(|error| error.path().to_string());
+        let field = within.to_owned() + &path.filter(|path| path != ".").unwrap_or_default();
         let rule = if error.is_data() { without_position(&error) } else { format!("not JSON: {error}") };
         Problem::InvalidRequest(FieldError::new(field, rule))
     })

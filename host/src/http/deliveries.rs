@@ -11,11 +11,12 @@ use utoipa::{IntoParams, ToSchema};
 use super::auth::{ForTenant, PathId};
 use super::body::{self, Params};
 use super::endpoints;
+use super::plugins::{self, Run};
 use super::problem::{Problem, ProblemBody};
 use super::{AppState, List, time};
 use crate::domain::event::EventType;
 use crate::domain::id::{DeliveryId, EndpointId, EventId, TenantId};
-use crate::store::{AttemptRecord, DeliveryRecord, Filter, NotRestartable, PageRequest};
+use crate::store::{AttemptRecord, DeliveryRecord, Filter, NotRestartable, PageRequest, RunRecord};
 
 /// What a delivery's state may be.
 const STATES: [&str; 5] = ["pending", "held", "succeeded", "failed", "dropped"];
@@ -54,6 +55,8 @@ pub(super) struct Delivery {
     endpoint_id: EndpointId,
     /// `pending`, `succeeded`, `failed`, `dropped`, or `held` while the endpoint is disabled.
     state: String,
+    /// Why it was dropped; null: it was not.
+    state_reason: Option<String>,
     /// Attempts made so far.
     attempts: u32,
     /// Null: it is finished or held.
@@ -68,10 +71,12 @@ pub(super) struct Delivery {
 pub(super) struct DeliveryDetail {
     #[serde(flatten)]
     delivery: Delivery,
-    /// The exact body sent.
+    /// The exact body sent: the event as it was posted, or what plugins made of it. Bytes that are not UTF-8 are replaced.
     request_body: String,
     /// The first attempt first.
     history: Vec<Attempt>,
+    /// Each call of a plugin, in order.
+    plugins: Vec<PluginRun>,
 }
 
 /// One HTTP request of a delivery.
@@ -93,6 +98,15 @@ pub(super) struct Attempt {
     error: Option<String>,
     /// As sent; values of your own headers are left out.
     request_headers: BTreeMap<String, String>,
+}
+
+/// One call of a plugin on a delivery.
+#[derive(Serialize, ToSchema)]
+pub(super) struct PluginRun {
+    /// Number of the attempt it ran for, whether or not that was then made.
+    attempt: u32,
+    #[serde(flatten)]
+    run: Run,
 }
 
 /// Lists an endpoint's deliveries, the newest first.
@@ -137,11 +151,12 @@ pub(super) async fn read(
     PathId(id): PathId<DeliveryId>,
 ) -> Result<axum::Json<DeliveryDetail>, Problem> {
     let found = state.store.delivery_with_history(&tenant, id).await?;
-    let (record, body, attempts) = found.ok_or(Problem::NotFound)?;
+    let history = found.ok_or(Problem::NotFound)?;
     Ok(axum::Json(DeliveryDetail {
-        delivery: delivery(record),
-        request_body: String::from_utf8_lossy(&body).into_owned(),
-        history: attempts.into_iter().map(attempt).collect(),
+        delivery: delivery(history.delivery),
+        request_body: String::from_utf8_lossy(&history.body).into_owned(),
+        history: history.attempts.into_iter().map(attempt).collect(),
+        plugins: history.runs.into_iter().map(plugin_run).collect(),
     }))
 }
 
@@ -198,6 +213,7 @@ fn delivery(record: DeliveryRecord) -> Delivery {
         event_type: record.event_type,
         endpoint_id: record.endpoint,
         state: record.state,
+        state_reason: record.state_reason,
         attempts: record.attempts,
         next_attempt_at: record.next_attempt_at.map(time),
         created_at: time(record.created_at),
@@ -216,4 +232,8 @@ fn attempt(record: AttemptRecord) -> Attempt {
         error: record.error,
         request_headers: headers.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
     }
+}
+
+fn plugin_run(record: RunRecord) -> PluginRun {
+    PluginRun { attempt: record.attempt, run: plugins::run(record.run) }
 }

@@ -1,5 +1,6 @@
 //! The HTTP API: the only user of axum. A handler extracts, makes one call, and answers.
 
+mod attachments;
 mod auth;
 mod body;
 mod deliveries;
@@ -9,9 +10,12 @@ mod events;
 pub mod listen;
 
 mod operations;
+pub mod plugin_runs;
+mod plugins;
 mod problem;
 mod tenants;
 mod tokens;
+mod upload;
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -32,6 +36,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
+use crate::chain::Chain;
 use crate::config::OperatorToken;
 use crate::deliver::Deliver;
 use crate::domain::address::AddressPolicy;
@@ -40,6 +45,7 @@ use crate::store::{Page, Store, StoreError};
 
 use auth::Tokens;
 use problem::Problem;
+use upload::Uploads;
 
 /// What handlers call.
 #[derive(Clone)]
@@ -50,6 +56,8 @@ pub struct Parts {
     store: Arc<Store>,
     ingest: Ingest,
     deliver: Arc<Deliver>,
+    chain: Arc<Chain>,
+    uploads: Uploads,
     policy: AddressPolicy,
     tokens: Tokens,
     metrics: PrometheusHandle,
@@ -75,12 +83,14 @@ impl AppState {
         store: Arc<Store>,
         ingest: Ingest,
         deliver: Arc<Deliver>,
+        chain: Arc<Chain>,
         policy: AddressPolicy,
         operator_token: Option<OperatorToken>,
         metrics: PrometheusHandle,
     ) -> Self {
         let tokens = Tokens::new(operator_token.as_ref());
-        Self(Arc::new(Parts { store, ingest, deliver, policy, tokens, metrics, purges: TaskTracker::new() }))
+        let (uploads, purges) = (Uploads::new(), TaskTracker::new());
+        Self(Arc::new(Parts { store, ingest, deliver, chain, uploads, policy, tokens, metrics, purges }))
     }
 }
 
@@ -115,7 +125,14 @@ pub fn router(state: AppState) -> Router {
         .routes(routes!(deliveries::list_of_endpoint))
         .routes(routes!(deliveries::list_of_event))
         .routes(routes!(deliveries::read))
-        .routes(routes!(deliveries::retry));
+        .routes(routes!(deliveries::retry))
+        .routes(routes!(plugins::list, plugins::create))
+        .routes(routes!(plugins::read, plugins::delete))
+        .routes(routes!(plugins::list_versions, upload::upload))
+        .routes(routes!(plugins::read_version, plugins::delete_version))
+        .routes(routes!(attachments::list, attachments::replace))
+        .routes(routes!(plugin_runs::dry_run))
+        .routes(routes!(plugin_runs::replay));
     let open = OpenApiRouter::new()
         .routes(routes!(operations::livez))
         .routes(routes!(operations::readyz))

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use crate::deliver::TestError;
 use crate::ingest::IngestError;
-use crate::store::{AcceptError, StoreError};
+use crate::store::{AcceptError, AttachError, PluginError, StoreError};
 
 /// Seconds until a request that found us busy should come again.
 const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("1");
@@ -43,13 +43,13 @@ pub(super) enum Problem {
 
 /// Which part of the request is at fault, and the rule it breaks.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct FieldError {
+pub struct FieldError {
     /// The field, such as `events[3].type`, the query parameter or the header; empty: the body as a whole.
     #[schema(example = "url")]
-    pub(super) field: String,
+    pub field: String,
     /// What it must be.
     #[schema(example = "must use https")]
-    pub(super) rule: String,
+    pub rule: String,
 }
 
 impl FieldError {
@@ -83,31 +83,22 @@ pub(super) struct ProblemBody {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let (status, slug, title) = self.kind();
-        let mut body = ProblemBody {
-            kind: format!("https://revnoxa.com/problems/{slug}"),
-            title,
-            status: status.as_u16(),
-            detail: self.detail(),
-            errors: Vec::new(),
-            instance: None,
-        };
-        let mut extra = None;
-        match self {
-            Self::IdempotencyConflict(error) | Self::InvalidRequest(error) | Self::Unprocessable(error) => {
-                body.errors.push(error);
-            }
-            Self::Internal(instance) => body.instance = Some(instance.urn().to_string()),
-            Self::Unauthorized => extra = Some((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))),
-            Self::Unavailable => extra = Some((header::RETRY_AFTER, RETRY_AFTER_S)),
-            Self::Forbidden
+        let (status, ..) = self.kind();
+        let extra = match self {
+            Self::Unauthorized => Some((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))),
+            Self::Unavailable => Some((header::RETRY_AFTER, RETRY_AFTER_S)),
+            Self::IdempotencyConflict(_)
+            | Self::InvalidRequest(_)
+            | Self::Unprocessable(_)
+            | Self::Internal(_)
+            | Self::Forbidden
             | Self::NotFound
             | Self::Conflict(_)
             | Self::PayloadTooLarge(_)
             | Self::UnsupportedMediaType
-            | Self::MethodNotAllowed => {}
-        }
-        let mut response = (status, axum::Json(body)).into_response();
+            | Self::MethodNotAllowed => None,
+        };
+        let mut response = (status, axum::Json(self.body())).into_response();
         response.headers_mut().extend(extra);
         let kind = HeaderValue::from_static("application/problem+json");
         response.headers_mut().insert(header::CONTENT_TYPE, kind);
@@ -121,6 +112,34 @@ impl Problem {
         let instance = uuid::Uuid::new_v4();
         tracing::error!(%instance, error = cause, "request failed");
         Self::Internal(instance)
+    }
+
+    /// The problem as the caller reads it.
+    pub(super) fn body(self) -> ProblemBody {
+        let (status, slug, title) = self.kind();
+        let mut body = ProblemBody {
+            kind: format!("https://revnoxa.com/problems/{slug}"),
+            title,
+            status: status.as_u16(),
+            detail: self.detail(),
+            errors: Vec::new(),
+            instance: None,
+        };
+        match self {
+            Self::IdempotencyConflict(error) | Self::InvalidRequest(error) | Self::Unprocessable(error) => {
+                body.errors.push(error);
+            }
+            Self::Internal(instance) => body.instance = Some(instance.urn().to_string()),
+            Self::Unauthorized
+            | Self::Unavailable
+            | Self::Forbidden
+            | Self::NotFound
+            | Self::Conflict(_)
+            | Self::PayloadTooLarge(_)
+            | Self::UnsupportedMediaType
+            | Self::MethodNotAllowed => {}
+        }
+        body
     }
 
     fn kind(&self) -> (StatusCode, &'static str, &'static str) {
@@ -181,6 +200,34 @@ impl From<TestError> for Problem {
             TestError::Gone | TestError::Accept(AcceptError::UnknownTenant(_)) => Self::NotFound,
             TestError::Accept(AcceptError::Conflict(_) | AcceptError::TooManyDeliveries) => Self::internal(&error),
             TestError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<PluginError> for Problem {
+    fn from(error: PluginError) -> Self {
+        match error {
+            PluginError::NotFound => Self::NotFound,
+            PluginError::NameTaken
+            | PluginError::BuiltIn
+            | PluginError::Attached { .. }
+            | PluginError::TooManyPlugins
+            | PluginError::TooManyVersions
+            | PluginError::TooManyBytes => Self::Conflict(error.to_string()),
+            PluginError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<AttachError> for Problem {
+    fn from(error: AttachError) -> Self {
+        let field = |at: usize, field: &str| format!("items[{at}].{field}");
+        match error {
+            AttachError::NotFound => Self::NotFound,
+            AttachError::UnknownVersion(at) => Self::Unprocessable(FieldError::new(field(at, "version"), error)),
+            AttachError::UnknownBaseline(at) => Self::Unprocessable(FieldError::new(field(at, "baseline"), error)),
+            AttachError::TooMuchSettings => Self::Unprocessable(FieldError::new("items", error)),
+            AttachError::Store(error) => error.into(),
         }
     }
 }

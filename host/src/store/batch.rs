@@ -15,20 +15,21 @@ use crate::domain::event::Event;
 use crate::domain::id::{DeliveryId, EventId, TenantId};
 use crate::domain::lanes::{Remaining, Want};
 use crate::domain::outcome::Outcome;
+use crate::domain::plugin::Ran;
 
 /// Rows of one statement at most; fewer are written in powers of two, so that few statements are ever prepared.
 const ROWS: usize = 256;
 
-type Bound = Query<'static, Sqlite, SqliteArguments>;
+pub(super) type Bound = Query<'static, Sqlite, SqliteArguments>;
 
 /// One statement in all its sizes.
-struct Sized {
+pub(super) struct Sized {
     texts: Vec<(usize, Arc<str>)>,
 }
 
 impl Sized {
     /// `head` and `tail` around as many rows of `columns` values as wanted; a column that is not empty is a cast.
-    fn new(head: &str, columns: &[&str], tail: &str) -> Self {
+    pub(super) fn new(head: &str, columns: &[&str], tail: &str) -> Self {
         // Not `$1`: SQLite finds a parameter with a name by going through all names.
         let value = |kind: &&str| if kind.is_empty() { "?".to_owned() } else { format!("CAST(? AS {kind})") };
         let row = format!("({})", columns.iter().map(value).collect::<Vec<_>>().join(", "));
@@ -38,7 +39,10 @@ impl Sized {
     }
 
     /// `rows` cut into the sizes there are, each with its statement.
-    fn over<'s, 'r, T>(&'s self, mut rows: &'r [T]) -> impl Iterator<Item = (Bound, &'r [T])> + use<'s, 'r, T> {
+    pub(super) fn over<'s, 'r, T>(
+        &'s self,
+        mut rows: &'r [T],
+    ) -> impl Iterator<Item = (Bound, &'r [T])> + use<'s, 'r, T> {
         std::iter::from_fn(move || {
             let (size, text) = self.texts.iter().find(|(size, _)| *size <= rows.len())?;
             let (these, rest) = rows.split_at(*size);
@@ -48,15 +52,19 @@ impl Sized {
     }
 }
 
-/// An attempt that ended, and where it leaves its delivery.
+/// A lease that came to its end, and where it leaves its delivery.
 #[derive(Debug)]
 pub struct Finished {
-    /// What was attempted.
+    /// As it was leased, its body the event's own.
     pub leased: Leased,
     /// Where the delivery stands now.
     pub next: Delivery,
-    /// What is kept of the attempt.
-    pub attempt: Attempt,
+    /// What is kept of the attempt; `None`: plugins decided that none is made.
+    pub attempt: Option<Attempt>,
+    /// What plugins did before it; `None`: none ran.
+    pub plugins: Option<Ran>,
+    /// Why it was dropped; `None`: it was not.
+    pub reason: Option<String>,
     /// The receiver wants no more; its endpoint is disabled.
     pub gone: bool,
 }
@@ -253,8 +261,10 @@ pub(super) async fn insert_attempts(
         // A number taken already would fail every later batch with it; the history can do without.
         Sized::new(head, &[""; 10], "ON CONFLICT DO NOTHING")
     });
-    for (mut query, finished) in INSERT.over(finished) {
-        for Finished { leased, next, attempt, .. } in finished {
+    let attempts: Vec<(&Finished, &Attempt)> =
+        finished.iter().filter_map(|finished| Some((*finished, finished.attempt.as_ref()?))).collect();
+    for (mut query, attempts) in INSERT.over(&attempts) {
+        for (Finished { leased, next, .. }, attempt) in attempts {
             let answer = attempt.outcome.result.as_ref().ok();
             query = query
                 .bind(leased.tenant.to_string())
@@ -299,7 +309,7 @@ const CLAIM: &str = "UPDATE deliveries SET claim = claim + 1, claimable_at = $4
          WHERE d.tenant_id = $1 AND d.endpoint_id = $2 AND d.state = 'pending' AND d.claimable_at <= $3
            AND EXISTS (SELECT 1 FROM endpoints e WHERE e.tenant_id = $1 AND e.id = $2 AND e.state = 'active')
          ORDER BY d.claimable_at LIMIT $5)
-     RETURNING id, event_id, event_type, attempts, failures, next_attempt_at, claim";
+     RETURNING id, event_id, event_type, attempts, failures, next_attempt_at, claim, transformed";
 const NEXT_DUE: &str = "SELECT MIN(d.claimable_at) FROM deliveries d
      WHERE d.tenant_id = $1 AND d.endpoint_id = $2 AND d.state = 'pending' AND d.claimable_at > $3
        AND EXISTS (SELECT 1 FROM endpoints e WHERE e.tenant_id = $1 AND e.id = $2 AND e.state = 'active')";
@@ -320,6 +330,7 @@ pub(super) async fn claim(
         failures: i64,
         next_attempt_at: i64,
         claim: i64,
+        transformed: i64,
     }
     let rows: Vec<ClaimRow> = sqlx::query_as(CLAIM)
         .bind(want.tenant.as_str())
@@ -364,6 +375,7 @@ pub(super) async fn claim(
                 event,
                 event_type: parsed("deliveries", "event_type", &row.id, &row.event_type)?,
                 body,
+                transformed: row.transformed != 0,
                 delivery: Delivery::Pending {
                     attempts: u32::try_from(row.attempts).map_err(|_| unreadable("deliveries", "attempts", &row.id))?,
                     failures: u32::try_from(row.failures).map_err(|_| unreadable("deliveries", "failures", &row.id))?,
@@ -454,6 +466,7 @@ mod tests {
             event: EventId::new(now),
             event_type: EventType::test(),
             body: Bytes::from_static(b"{}"),
+            transformed: false,
             delivery: Delivery::new(now),
             claim: 1,
             lease_until,
@@ -487,12 +500,14 @@ mod tests {
         let result = |leased: &Leased, next| Finished {
             leased: leased.clone(),
             next,
-            attempt: Attempt {
+            attempt: Some(Attempt {
                 started_at: now,
                 outcome: Outcome { duration: Duration::ZERO, result: Err(SendError::ConnectionRefused) },
                 request_headers: String::new(),
                 error: None,
-            },
+            }),
+            plugins: None,
+            reason: None,
             gone: false,
         };
         let failed = result(&late, Delivery::Failed { attempts: 1 });
@@ -511,14 +526,23 @@ mod tests {
         let mut connection = SqliteConnection::connect("sqlite::memory:").await.unwrap();
         super::super::MIGRATIONS.run(&mut connection).await.unwrap();
         sqlx::query("ANALYZE sqlite_schema").execute(&mut connection).await.unwrap();
-        use super::super::{deliveries, purge};
+        use super::super::{deliveries, events, plugin_runs, plugins, purge};
         for (statement, index) in [
             (deliveries::OF_ENDPOINT, "deliveries_of_endpoint (tenant_id=? AND endpoint_id=? AND id<?)"),
             (deliveries::OF_EVENT, "deliveries_of_event (tenant_id=? AND event_id=?"),
             (deliveries::RECOVER, "deliveries_failed (tenant_id=? AND endpoint_id=? AND created_at>?)"),
             (purge::OLD_EVENTS, "deliveries_of_event (tenant_id=? AND event_id=?"),
-            (purge::DELETE_DELIVERIES_OF_EVENT, "deliveries_of_event (tenant_id=? AND event_id=?"),
-            (purge::DELETE_DELIVERIES_OF_ENDPOINT, "deliveries_of_endpoint (tenant_id=? AND endpoint_id=?"),
+            (purge::OF_EVENT[0], "deliveries_of_event (tenant_id=? AND event_id=?"),
+            (purge::OF_EVENT[1], "deliveries_of_event (tenant_id=? AND event_id=?"),
+            (purge::OF_EVENT[1], "plugin_runs_of_delivery (tenant_id=? AND delivery_id=?)"),
+            (purge::OF_EVENT[2], "deliveries_of_event (tenant_id=? AND event_id=?"),
+            (purge::OF_ENDPOINT[1], "plugin_runs_of_delivery (tenant_id=? AND delivery_id=?)"),
+            (purge::OF_ENDPOINT[2], "deliveries_of_endpoint (tenant_id=? AND endpoint_id=?"),
+            (events::PAST_EVENTS, "deliveries_of_endpoint (tenant_id=? AND endpoint_id=? AND id<?)"),
+            (deliveries::BODY, "plugin_runs_of_delivery (tenant_id=? AND delivery_id=?)"),
+            (plugin_runs::OUTPUT, "plugin_runs_of_delivery (tenant_id=? AND delivery_id=?)"),
+            (plugin_runs::RUNS, "plugin_runs_of_delivery (tenant_id=? AND delivery_id=?)"),
+            (plugins::COMPONENT, "plugin_versions_by_digest (tenant_id=? AND plugin=? AND version=?)"),
         ] {
             let plan = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}")));
             let plan: Vec<String> =

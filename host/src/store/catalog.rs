@@ -15,8 +15,10 @@ use tokio::sync::Semaphore;
 use crate::domain::endpoint::Endpoint;
 use crate::domain::id::{EndpointId, TenantId};
 
-/// Endpoints cached at most, about 2 KiB each; beyond it the tenants longest unused are read again.
+/// Endpoints cached at most, about 2 KiB each; beyond it the tenants longest unused are read again. Settings of plugins
+/// count as endpoints of this size.
 const ENDPOINTS_CACHED: u64 = 50_000;
+const ENDPOINT_BYTES: usize = 2 * 1024;
 /// A type retired on another host is refused here after this.
 const EVENT_TYPES_AGE: Duration = Duration::from_secs(1);
 
@@ -26,9 +28,18 @@ pub(super) struct TenantEndpoints {
     pub(super) version: i64,
     /// By id.
     pub(super) endpoints: Vec<Arc<Endpoint>>,
+    weight: u64,
 }
 
 impl TenantEndpoints {
+    /// `endpoints` by id.
+    pub(super) fn new(version: i64, endpoints: Vec<Arc<Endpoint>>) -> Self {
+        let attachments = endpoints.iter().flat_map(|endpoint| &endpoint.plugins);
+        let settings_bytes: usize = attachments.map(|attachment| attachment.settings.len()).sum();
+        let weight = endpoints.len() + settings_bytes.div_ceil(ENDPOINT_BYTES) + 1;
+        Self { version, endpoints, weight: weight as u64 }
+    }
+
     pub(super) fn find(&self, id: EndpointId) -> Option<&Arc<Endpoint>> {
         self.endpoints.binary_search_by_key(&id, |endpoint| endpoint.id).ok().map(|at| &self.endpoints[at])
     }
@@ -47,7 +58,7 @@ struct ByEndpoints;
 impl Weighter<TenantId, Entry> for ByEndpoints {
     fn weight(&self, _: &TenantId, entry: &Entry) -> u64 {
         match entry {
-            Entry::Loaded(tenant) => tenant.endpoints.len() as u64 + 1,
+            Entry::Loaded(tenant) => tenant.weight,
             Entry::Required(_) => 1,
         }
     }

@@ -2,7 +2,9 @@
 
 use jiff::Timestamp;
 
-use super::{Page, PageRequest, Store, StoreError, batch, millis, parsed, timestamp, unreadable};
+use super::{
+    Page, PageRequest, RunRecord, Store, StoreError, batch, millis, parsed, plugin_runs, timestamp, unreadable,
+};
 use crate::domain::delivery::Delivery;
 use crate::domain::event::EventType;
 use crate::domain::id::{DeliveryId, EndpointId, EventId, TenantId};
@@ -23,6 +25,8 @@ pub struct DeliveryRecord {
     pub endpoint: EndpointId,
     /// `pending`, `succeeded`, `failed`, `dropped`, or `held`: pending while the endpoint is disabled.
     pub state: String,
+    /// Why it was dropped; `None`: it was not.
+    pub state_reason: Option<String>,
     /// Attempts made so far.
     pub attempts: u32,
     /// When it is tried next; `None`: not while it stands so.
@@ -50,6 +54,19 @@ pub struct AttemptRecord {
     pub response_truncated: bool,
     /// `None`: there was an answer.
     pub error: Option<String>,
+}
+
+/// All there is to tell of one delivery.
+#[derive(Debug)]
+pub struct DeliveryHistory {
+    /// As lists show it.
+    pub delivery: DeliveryRecord,
+    /// The body it sends: what plugins made of the event's, once they did.
+    pub body: Vec<u8>,
+    /// The first first.
+    pub attempts: Vec<AttemptRecord>,
+    /// What plugins did, in the order they were called.
+    pub runs: Vec<RunRecord>,
 }
 
 /// Which deliveries of a list to show.
@@ -86,6 +103,7 @@ struct Row {
     event_type: String,
     endpoint_id: String,
     state: String,
+    state_reason: Option<String>,
     attempts: i64,
     next_attempt_at: Option<i64>,
     created_at: i64,
@@ -120,7 +138,7 @@ macro_rules! select {
         concat!(
             "SELECT d.id, d.event_id, d.event_type, d.endpoint_id,
                     CASE WHEN d.state = 'pending' AND e.state = 'disabled' THEN 'held' ELSE d.state END AS state,
-                    d.attempts, CASE WHEN e.state = 'disabled' THEN NULL ELSE d.next_attempt_at END AS next_attempt_at,
+                    d.state_reason, d.attempts, CASE WHEN e.state = 'disabled' THEN NULL ELSE d.next_attempt_at END AS next_attempt_at,
                     d.created_at
              FROM deliveries d CROSS JOIN endpoints e
              WHERE d.tenant_id = $1 AND e.tenant_id = d.tenant_id AND e.id = d.endpoint_id AND e.deleted_at IS NULL ",
@@ -153,6 +171,10 @@ pub(super) const RECOVER: &str =
                      SELECT id FROM deliveries
                      WHERE tenant_id = $1 AND endpoint_id = $2 AND state = 'failed' AND created_at >= $3
                        AND finished_at <= $4 AND event_type <> 'webhook.test' LIMIT $5)";
+pub(super) const BODY: &str = "SELECT COALESCE(
+         (SELECT r.body FROM plugin_runs r
+          WHERE r.tenant_id = $1 AND r.delivery_id = $3 AND r.headers IS NOT NULL ORDER BY r.attempt DESC LIMIT 1),
+         v.body) FROM events v WHERE v.tenant_id = $1 AND v.id = $2";
 const ONE: &str = select!("AND d.id = $2");
 
 impl Store {
@@ -189,20 +211,21 @@ impl Store {
         self.deliveries(OF_EVENT, tenant, event.as_str(), filter, page).await.map(Some)
     }
 
-    /// One delivery with the body it sends and its attempts, the first first, as they stood at one moment. `None`: no such.
+    /// One delivery with its history, as it stood at one moment. `None`: no such.
     pub async fn delivery_with_history(
         &self,
         tenant: &TenantId,
         id: DeliveryId,
-    ) -> Result<Option<(DeliveryRecord, Vec<u8>, Vec<AttemptRecord>)>, StoreError> {
+    ) -> Result<Option<DeliveryHistory>, StoreError> {
         let id = id.to_string();
         let mut snapshot = self.browse.begin().await?;
         let row: Option<Row> =
             sqlx::query_as(ONE).bind(tenant.as_str()).bind(&id).fetch_optional(&mut *snapshot).await?;
         let Some(row) = row else { return Ok(None) };
-        let body = sqlx::query_scalar("SELECT body FROM events WHERE tenant_id = $1 AND id = $2")
+        let body = sqlx::query_scalar(BODY)
             .bind(tenant.as_str())
             .bind(&row.event_id)
+            .bind(&id)
             .fetch_one(&mut *snapshot)
             .await?;
         let attempts: Vec<AttemptRow> = sqlx::query_as(
@@ -215,7 +238,8 @@ impl Store {
         .fetch_all(&mut *snapshot)
         .await?;
         let attempts = attempts.into_iter().map(|row| attempt(&id, row)).collect::<Result<_, _>>()?;
-        Ok(Some((record(row)?, body, attempts)))
+        let runs = plugin_runs::runs(&mut snapshot, tenant, &id).await?;
+        Ok(Some(DeliveryHistory { delivery: record(row)?, body, attempts, runs }))
     }
 
     /// One delivery; `None`: no such.
@@ -260,7 +284,8 @@ impl Store {
         };
         let (state, failures, next_attempt_at) = batch::columns(restarted);
         sqlx::query(
-            "UPDATE deliveries SET state = $3, failures = $4, next_attempt_at = $5, claimable_at = $5, finished_at = NULL
+            "UPDATE deliveries SET state = $3, failures = $4, next_attempt_at = $5, claimable_at = $5, finished_at = NULL,
+                 state_reason = NULL
              WHERE tenant_id = $1 AND id = $2",
         )
         .bind(tenant.as_str())
@@ -381,6 +406,7 @@ fn record(row: Row) -> Result<DeliveryRecord, StoreError> {
         next_attempt_at: row.next_attempt_at.map(|at| timestamp(TABLE, "next_attempt_at", id, at)).transpose()?,
         created_at: timestamp(TABLE, "created_at", id, row.created_at)?,
         state: row.state,
+        state_reason: row.state_reason,
     })
 }
 

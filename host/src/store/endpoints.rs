@@ -13,6 +13,7 @@ use crate::domain::endpoint::{ENDPOINTS_LIMIT, Endpoint, EndpointState};
 use crate::domain::event::EventType;
 use crate::domain::header::CustomHeaders;
 use crate::domain::id::{EndpointId, TenantId};
+use crate::domain::plugin::Attachment;
 use crate::domain::secret::{Secret, SigningKeys};
 
 /// Deliveries changed in one transaction, so that others get their turn to write in between.
@@ -97,6 +98,7 @@ impl Store {
             description: new.description,
             event_types: new.event_types,
             headers: new.headers,
+            plugins: Vec::new(),
             state: EndpointState::Pending { reason: None },
             created_at: now,
             keys,
@@ -133,15 +135,14 @@ impl Store {
         tenant: &TenantId,
         page: &PageRequest<EndpointId>,
     ) -> Result<Page<Endpoint, EndpointId>, StoreError> {
+        let mut connection = self.browse.acquire().await?;
         let rows: Vec<Row> = sqlx::query_as(select!("AND id > $2 ORDER BY id LIMIT $3"))
             .bind(tenant.as_str())
             .bind(page.after())
             .bind(page.rows())
-            .fetch_all(&self.browse)
+            .fetch_all(&mut *connection)
             .await?;
-        let endpoints: Vec<Endpoint> =
-            rows.into_iter().map(|row| self.endpoint_of(tenant, row)).collect::<Result<_, _>>()?;
-        Ok(page.page(endpoints, |endpoint| endpoint.id))
+        Ok(page.page(self.endpoints_of(&mut connection, tenant, rows).await?, |endpoint| endpoint.id))
     }
 
     /// One endpoint as it is now; from the cache where nothing changed since.
@@ -159,7 +160,8 @@ impl Store {
             .bind(id.to_string())
             .fetch_optional(&mut *connection)
             .await?;
-        row.map(|row| self.endpoint_of(tenant, row).map(Arc::new)).transpose()
+        let endpoints = self.endpoints_of(&mut connection, tenant, row.into_iter().collect()).await?;
+        Ok(endpoints.into_iter().next().map(Arc::new))
     }
 
     /// Changes an endpoint. `None`: no such.
@@ -294,6 +296,12 @@ impl Store {
         .bind(millis(self.clock.now()))
         .execute(change.on())
         .await?;
+        // At once: what is attached nowhere else may be deleted from now on.
+        sqlx::query("DELETE FROM attachments WHERE tenant_id = $1 AND endpoint_id = $2")
+            .bind(tenant.as_str())
+            .bind(id.to_string())
+            .execute(change.on())
+            .await?;
         change.commit().await?;
         Ok(deleted.rows_affected() == 1)
     }
@@ -311,10 +319,10 @@ impl Store {
                 .fetch_optional(&mut *connection)
                 .await?;
         let Some(version) = version else { return Ok(None) };
-        let rows: Vec<Row> = sqlx::query_as(select!("ORDER BY id")).bind(tenant.as_str()).fetch_all(connection).await?;
-        let endpoint = |row| self.endpoint_of(tenant, row).map(Arc::new);
-        let endpoints = rows.into_iter().map(endpoint).collect::<Result<_, _>>()?;
-        let read = Arc::new(TenantEndpoints { version, endpoints });
+        let rows: Vec<Row> =
+            sqlx::query_as(select!("ORDER BY id")).bind(tenant.as_str()).fetch_all(&mut *connection).await?;
+        let endpoints = self.endpoints_of(connection, tenant, rows).await?;
+        let read = Arc::new(TenantEndpoints::new(version, endpoints.into_iter().map(Arc::new).collect()));
         self.catalog.keep(tenant, &read);
         Ok(Some(read))
     }
@@ -323,7 +331,7 @@ impl Store {
     async fn drop_held(&self, tenant: &TenantId, id: EndpointId) -> Result<bool, StoreError> {
         let dropped = sqlx::query(
             "UPDATE deliveries SET state = 'dropped', next_attempt_at = NULL, claimable_at = NULL, finished_at = $3,
-                 claim = claim + 1
+                 claim = claim + 1, state_reason = 'dropped when the endpoint was enabled'
              WHERE tenant_id = $1 AND id IN (
                  SELECT d.id FROM deliveries d JOIN endpoints e ON e.tenant_id = d.tenant_id AND e.id = d.endpoint_id
                  WHERE d.tenant_id = $1 AND d.endpoint_id = $2 AND d.state = 'pending' AND e.state = 'disabled' LIMIT $4)",
@@ -337,7 +345,23 @@ impl Store {
         Ok(dropped.rows_affected() > 0)
     }
 
-    fn endpoint_of(&self, tenant: &TenantId, row: Row) -> Result<Endpoint, StoreError> {
+    /// The endpoints that `rows`, sorted by id, hold, with what is attached to them.
+    async fn endpoints_of(
+        &self,
+        connection: &mut SqliteConnection,
+        tenant: &TenantId,
+        rows: Vec<Row>,
+    ) -> Result<Vec<Endpoint>, StoreError> {
+        let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Ok(Vec::new()) };
+        let mut attachments = self.attachments(connection, tenant, &first.id, &last.id).await?;
+        let endpoint = |row: Row| {
+            let plugins = attachments.remove(&row.id).unwrap_or_default();
+            self.endpoint_of(tenant, row, plugins)
+        };
+        rows.into_iter().map(endpoint).collect()
+    }
+
+    fn endpoint_of(&self, tenant: &TenantId, row: Row, plugins: Vec<Attachment>) -> Result<Endpoint, StoreError> {
         const TABLE: &str = "endpoints";
         let id = row.id.as_str();
         let secret = self.opened("secret", tenant, id, &row.secret)?;
@@ -366,6 +390,7 @@ impl Store {
             description: row.description,
             event_types: types,
             headers: self.opened_headers(tenant, id, &row.headers)?,
+            plugins,
             state,
             created_at: timestamp(TABLE, "created_at", id, row.created_at)?,
             keys,

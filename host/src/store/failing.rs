@@ -8,6 +8,7 @@ use sqlx::SqliteConnection;
 use super::batch::{self, Finished};
 use super::{StoreError, parsed};
 use crate::domain::id::TenantId;
+use crate::domain::outcome::{Outcome, SendError};
 
 /// Keeps account of who fails since when, and disables who failed too long or is gone. Gives the new
 /// `endpoints_version` of each tenant concerned.
@@ -17,12 +18,19 @@ pub(super) async fn judge(
     now: Timestamp,
     disable_after: SignedDuration,
 ) -> Result<Vec<(TenantId, i64)>, StoreError> {
-    let counted = || finished.iter().filter(|finished| !finished.leased.event_type.is_test());
-    let succeeded = |finished: &&&Finished| finished.attempt.outcome.succeeded();
-    let key = |finished: &&Finished| (finished.leased.tenant.to_string(), finished.leased.endpoint.to_string());
-    let good: HashSet<(String, String)> = counted().filter(succeeded).map(key).collect();
-    let bad: HashSet<(String, String)> = counted().map(key).filter(|endpoint| !good.contains(endpoint)).collect();
-    let gone: HashSet<(String, String)> = counted().filter(|finished| finished.gone).map(key).collect();
+    let key = |finished: &Finished| (finished.leased.tenant.to_string(), finished.leased.endpoint.to_string());
+    let (mut good, mut bad, mut gone) = (HashSet::new(), HashSet::new(), HashSet::new());
+    for (finished, outcome) in finished.iter().filter_map(|finished| Some((finished, asked(finished)?))) {
+        if outcome.succeeded() {
+            good.insert(key(finished));
+        } else {
+            bad.insert(key(finished));
+        }
+        if finished.gone {
+            gone.insert(key(finished));
+        }
+    }
+    bad.retain(|endpoint| !good.contains(endpoint));
     batch::clear_failing(connection, &good.into_iter().collect::<Vec<_>>()).await?;
 
     let too_long = now.saturating_sub(disable_after).unwrap_or(Timestamp::MIN).as_millisecond();
@@ -61,6 +69,13 @@ pub(super) async fn judge(
         disabled.push((parsed("endpoints", "tenant_id", endpoint, tenant)?, version));
     }
     Ok(disabled)
+}
+
+/// What came of asking the receiver for an event; `None`: it was not asked, or for a test.
+fn asked(finished: &Finished) -> Option<&Outcome> {
+    let outcome = &finished.attempt.as_ref()?.outcome;
+    let by_plugin = matches!(outcome.result, Err(SendError::Plugin(_)));
+    (!by_plugin && !finished.leased.event_type.is_test()).then_some(outcome)
 }
 
 fn days_and_hours(duration: SignedDuration) -> String {

@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::batch::{self, Finished, GoesTo, KnownEvents, NewDelivery};
 use super::catalog::TenantEndpoints;
-use super::{Store, StoreError, failing};
+use super::{Store, StoreError, failing, plugin_runs};
 use crate::domain::delivery::{Delivery, Leased};
 use crate::domain::endpoint::EndpointState;
 use crate::domain::event::Event;
@@ -57,8 +57,17 @@ pub(super) struct Accept {
 
 pub(super) enum Command {
     Accept(Accept),
-    AcceptTest { event: Event, endpoint: EndpointId, answer: oneshot::Sender<Option<Leased>> },
-    Record { finished: Box<Finished>, done: Option<oneshot::Sender<()>> },
+    AcceptTest {
+        event: Event,
+        endpoint: EndpointId,
+        answer: oneshot::Sender<Option<Leased>>,
+    },
+    Record {
+        finished: Box<Finished>,
+        done: Option<oneshot::Sender<()>>,
+        /// The bound on what plugins made and is not yet stored; `None`: they made nothing.
+        room: Option<OwnedSemaphorePermit>,
+    },
     Claim(Vec<Want>),
     Release(Vec<Leased>),
 }
@@ -84,6 +93,8 @@ pub(super) struct Group {
     tested: Vec<(oneshot::Sender<Option<Leased>>, Option<Leased>)>,
     finished: Vec<Finished>,
     done: Vec<oneshot::Sender<()>>,
+    /// Of all of `finished` together.
+    room: Option<OwnedSemaphorePermit>,
     wants: Vec<Want>,
     released: Vec<Leased>,
     /// To be inserted, each with its number of deliveries.
@@ -103,6 +114,7 @@ impl Group {
             tested: Vec::new(),
             finished: Vec::new(),
             done: Vec::new(),
+            room: None,
             wants: Vec::new(),
             released: Vec::new(),
             events: Vec::new(),
@@ -117,9 +129,14 @@ impl Group {
         match command {
             Command::Accept(accept) => self.accepts.push_back(accept),
             Command::AcceptTest { event, endpoint, answer } => self.tests.push((event, endpoint, answer)),
-            Command::Record { finished, done } => {
+            Command::Record { finished, done, room } => {
                 self.finished.push(*finished);
                 self.done.extend(done);
+                match (&mut self.room, room) {
+                    (Some(all), Some(room)) => all.merge(room),
+                    (None, room) => self.room = room,
+                    (Some(_), None) => {}
+                }
             }
             Command::Claim(wants) => self.wants.extend(wants),
             Command::Release(leased) => self.released.extend(leased),
@@ -138,6 +155,7 @@ impl Group {
             let moved = batch::move_on(&mut tx, &self.finished, self.now).await?;
             let moved: Vec<&Finished> = moved.into_iter().map(|index| &self.finished[index]).collect();
             batch::insert_attempts(&mut tx, &moved).await?;
+            plugin_runs::record(&mut tx, &moved).await?;
             effects.disabled = failing::judge(&mut tx, &moved, self.now, disable_after).await?;
             effects.due = moved.iter().filter_map(|finished| next_attempt(finished)).collect();
         }
@@ -262,6 +280,7 @@ impl Group {
             event: event.id.clone(),
             event_type: event.event_type.clone(),
             body: event.body.clone(),
+            transformed: false,
             delivery: Delivery::new(self.now),
             claim: 1,
             lease_until: self.lease_until,
@@ -324,8 +343,12 @@ impl Group {
             let _ = answer.send(Err(AcceptError::Unavailable));
         }
         let mut again: Vec<Command> = Vec::with_capacity(self.finished.len() + 1);
-        let records =
-            self.finished.into_iter().map(|finished| Command::Record { finished: Box::new(finished), done: None });
+        let mut room = self.room;
+        let records = self.finished.into_iter().map(|finished| Command::Record {
+            finished: Box::new(finished),
+            done: None,
+            room: room.take(),
+        });
         again.extend(records);
         if !self.released.is_empty() {
             again.push(Command::Release(self.released));

@@ -3,18 +3,24 @@
 //! All writes go through one connection, in turn: SQLite has one writer anyway, and its waiting line is fair where
 //! SQLite's own lock is not. Events and attempts pass the group-commit writer, which commits many of them at once.
 
+mod attachments;
 mod batch;
 mod catalog;
 mod deliveries;
 mod endpoints;
 mod event_types;
+mod events;
 mod failing;
 mod group;
 mod handover;
 mod page;
+mod plugin_runs;
+mod plugins;
 mod purge;
 mod seal;
 mod tenants;
+#[cfg(test)]
+mod tests;
 mod tokens;
 mod writer;
 
@@ -33,14 +39,18 @@ use crate::clock::Clock;
 use crate::config::MasterKey;
 use crate::domain::id::TenantId;
 
+pub use attachments::{AttachError, TENANT_SETTINGS_LIMIT};
 pub use batch::{Attempt, Finished};
 use catalog::Catalog;
-pub use deliveries::{AttemptRecord, DeliveryRecord, Filter, NotRestartable};
+pub use deliveries::{AttemptRecord, DeliveryHistory, DeliveryRecord, Filter, NotRestartable};
 pub use endpoints::{EndpointChange, Held, NewEndpoint};
 pub use event_types::{EventTypeRecord, Retired};
+pub use events::PastEvent;
 pub use group::{AcceptError, Accepted, FAN_OUT_LIMIT};
 pub use handover::Handover;
 pub use page::{Cursor, InvalidCursor, Page, PageRequest};
+pub use plugin_runs::{Output, PluginUsage, RunRecord};
+pub use plugins::{PluginError, PluginRecord, VersionRecord};
 pub use purge::Purged;
 use seal::Sealer;
 pub use tenants::Tenant;

@@ -56,6 +56,14 @@ impl<K: Display> PageRequest<K> {
         self.cursor.as_ref().map_or_else(|| "~".to_owned(), |cursor| cursor.0.to_string())
     }
 
+    /// As [`PageRequest::before`], for keys that are numbers.
+    pub(super) fn before_number(&self) -> i64
+    where
+        K: Copy + Into<i64>,
+    {
+        self.cursor.as_ref().map_or(i64::MAX, |cursor| cursor.0.into())
+    }
+
     /// Rows to read: one more than shown tells whether another page follows.
     pub(super) fn rows(&self) -> i64 {
         i64::from(self.limit) + 1

@@ -21,12 +21,20 @@ impl Store {
     /// Deletes what a deleted tenant owned, then the tenant.
     pub async fn purge_tenant(&self, tenant: &TenantId) -> Result<(), StoreError> {
         while self.delete_events(tenant, EVENTS_OF_TENANT, i64::MAX).await? != Purged::Nothing {}
+        while sqlx::query(DELETE_VERSION_OF_TENANT).bind(tenant.as_str()).execute(&self.write).await?.rows_affected()
+            > 0
+        {}
         let mut tx = self.begin().await?;
-        sqlx::query("DELETE FROM endpoints WHERE tenant_id = $1").bind(tenant.as_str()).execute(&mut *tx).await?;
-        sqlx::query("DELETE FROM tenants WHERE id = $1 AND deleted_at IS NOT NULL")
-            .bind(tenant.as_str())
-            .execute(&mut *tx)
-            .await?;
+        for statement in [
+            "DELETE FROM attachments WHERE tenant_id = $1",
+            "DELETE FROM plugin_versions WHERE tenant_id = $1",
+            "DELETE FROM plugin_usage WHERE tenant_id = $1",
+            "DELETE FROM plugins WHERE tenant_id = $1",
+            "DELETE FROM endpoints WHERE tenant_id = $1",
+            "DELETE FROM tenants WHERE id = $1 AND deleted_at IS NOT NULL",
+        ] {
+            sqlx::query(statement).bind(tenant.as_str()).execute(&mut *tx).await?;
+        }
         Ok(tx.commit().await?)
     }
 
@@ -34,22 +42,17 @@ impl Store {
     pub async fn purge_endpoint(&self, tenant: &TenantId, endpoint: EndpointId) -> Result<(), StoreError> {
         loop {
             let mut tx = self.begin().await?;
-            sqlx::query(
-                "DELETE FROM attempts WHERE tenant_id = $1 AND delivery_id IN (
-                     SELECT id FROM deliveries WHERE tenant_id = $1 AND endpoint_id = $2 ORDER BY id LIMIT $3)",
-            )
-            .bind(tenant.as_str())
-            .bind(endpoint.to_string())
-            .bind(CHUNK)
-            .execute(&mut *tx)
-            .await?;
-            let deliveries = sqlx::query(DELETE_DELIVERIES_OF_ENDPOINT)
-                .bind(tenant.as_str())
-                .bind(endpoint.to_string())
-                .bind(CHUNK)
-                .execute(&mut *tx)
-                .await?;
-            if deliveries.rows_affected() == 0 {
+            let mut deliveries = 0;
+            for statement in OF_ENDPOINT {
+                let deleted = sqlx::query(statement)
+                    .bind(tenant.as_str())
+                    .bind(endpoint.to_string())
+                    .bind(CHUNK)
+                    .execute(&mut *tx)
+                    .await?;
+                deliveries = deleted.rows_affected();
+            }
+            if deliveries == 0 {
                 sqlx::query("DELETE FROM endpoints WHERE tenant_id = $1 AND id = $2 AND deleted_at IS NOT NULL")
                     .bind(tenant.as_str())
                     .bind(endpoint.to_string())
@@ -62,7 +65,7 @@ impl Store {
     }
 
     /// Deletes a batch of a tenant's events accepted before `before` whose deliveries all finished before it, with
-    /// their deliveries and attempts.
+    /// their deliveries and what came of them.
     pub async fn purge_old_events(&self, tenant: &TenantId, before: Timestamp) -> Result<Purged, StoreError> {
         self.delete_events(tenant, OLD_EVENTS, millis(before)).await
     }
@@ -99,15 +102,7 @@ impl Store {
         let ids: Vec<String> =
             sqlx::query_scalar(which).bind(tenant.as_str()).bind(before).bind(CHUNK).fetch_all(&mut *tx).await?;
         for id in &ids {
-            sqlx::query(
-                "DELETE FROM attempts WHERE tenant_id = $1 AND delivery_id IN (
-                     SELECT id FROM deliveries WHERE tenant_id = $1 AND event_id = $2)",
-            )
-            .bind(tenant.as_str())
-            .bind(id)
-            .execute(&mut *tx)
-            .await?;
-            for statement in [DELETE_DELIVERIES_OF_EVENT, "DELETE FROM events WHERE tenant_id = $1 AND id = $2"] {
+            for statement in OF_EVENT {
                 sqlx::query(statement).bind(tenant.as_str()).bind(id).execute(&mut *tx).await?;
             }
         }
@@ -122,6 +117,24 @@ pub(super) const OLD_EVENTS: &str = "SELECT v.id FROM events v
          SELECT 1 FROM deliveries d
          WHERE d.tenant_id = v.tenant_id AND d.event_id = v.id AND (d.finished_at IS NULL OR d.finished_at >= $2))
      ORDER BY v.created_at LIMIT $3";
-pub(super) const DELETE_DELIVERIES_OF_EVENT: &str = "DELETE FROM deliveries WHERE tenant_id = $1 AND event_id = $2";
-pub(super) const DELETE_DELIVERIES_OF_ENDPOINT: &str = "DELETE FROM deliveries WHERE tenant_id = $1 AND id IN (
-                     SELECT id FROM deliveries WHERE tenant_id = $1 AND endpoint_id = $2 ORDER BY id LIMIT $3)";
+/// Each may have many MiB: one at a time, so that others get their turn to write in between.
+const DELETE_VERSION_OF_TENANT: &str = "DELETE FROM plugin_versions WHERE tenant_id = $1 AND (plugin, version) IN (
+         SELECT plugin, version FROM plugin_versions WHERE tenant_id = $1 LIMIT 1)";
+/// What an event owns, then the event.
+pub(super) const OF_EVENT: [&str; 4] = [
+    "DELETE FROM attempts WHERE tenant_id = $1 AND delivery_id IN (
+         SELECT id FROM deliveries WHERE tenant_id = $1 AND event_id = $2)",
+    "DELETE FROM plugin_runs WHERE tenant_id = $1 AND delivery_id IN (
+         SELECT id FROM deliveries WHERE tenant_id = $1 AND event_id = $2)",
+    "DELETE FROM deliveries WHERE tenant_id = $1 AND event_id = $2",
+    "DELETE FROM events WHERE tenant_id = $1 AND id = $2",
+];
+/// What an endpoint's deliveries own, then the deliveries.
+pub(super) const OF_ENDPOINT: [&str; 3] = [
+    "DELETE FROM attempts WHERE tenant_id = $1 AND delivery_id IN (
+         SELECT id FROM deliveries WHERE tenant_id = $1 AND endpoint_id = $2 ORDER BY id LIMIT $3)",
+    "DELETE FROM plugin_runs WHERE tenant_id = $1 AND delivery_id IN (
+         SELECT id FROM deliveries WHERE tenant_id = $1 AND endpoint_id = $2 ORDER BY id LIMIT $3)",
+    "DELETE FROM deliveries WHERE tenant_id = $1 AND id IN (
+         SELECT id FROM deliveries WHERE tenant_id = $1 AND endpoint_id = $2 ORDER BY id LIMIT $3)",
+];

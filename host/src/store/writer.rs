@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::batch::Finished;
 use super::group::{Accept, AcceptError, Accepted, Command, Group};
-use super::{Store, StoreError};
+use super::{Store, StoreError, plugin_runs};
 use crate::domain::delivery::Leased;
 use crate::domain::event::Event;
 use crate::domain::id::EndpointId;
@@ -20,12 +20,17 @@ use crate::domain::lanes::Want;
 const QUEUE: usize = 1_024;
 /// Commands in one transaction at most.
 const COMMANDS: usize = 256;
+/// What plugins made and is not yet stored at most, in KiB; whoever brings more waits for room.
+const PLUGINS_KIB: usize = 64 * 1024;
 /// Pause after a failed transaction; what must not be lost is then tried again.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// Brings commands to the writer.
 #[derive(Clone)]
-pub struct Writer(mpsc::Sender<Command>);
+pub struct Writer {
+    commands: mpsc::Sender<Command>,
+    room: Arc<Semaphore>,
+}
 
 impl Writer {
     /// Stores events, all or none, with one delivery for each endpoint that wants them. When this returns `Ok` they
@@ -46,13 +51,15 @@ impl Writer {
 
     /// Records an attempt, some time soon. Waits only while the writer is far behind.
     pub async fn record(&self, finished: Finished) {
-        self.send(Command::Record { finished: Box::new(finished), done: None }).await;
+        let room = self.room_for(&finished).await;
+        self.send(Command::Record { finished: Box::new(finished), done: None, room }).await;
     }
 
     /// Records an attempt and waits until it is stored; `false`: that is not known.
     pub async fn record_now(&self, finished: Finished) -> bool {
         let (done, recorded) = oneshot::channel();
-        self.send(Command::Record { finished: Box::new(finished), done: Some(done) }).await;
+        let room = self.room_for(&finished).await;
+        self.send(Command::Record { finished: Box::new(finished), done: Some(done), room }).await;
         recorded.await.is_ok()
     }
 
@@ -66,9 +73,15 @@ impl Writer {
         self.send(Command::Release(leased)).await;
     }
 
+    async fn room_for(&self, finished: &Finished) -> Option<OwnedSemaphorePermit> {
+        let kib = plugin_runs::size_bytes(finished.plugins.as_ref()?).div_ceil(1024).min(PLUGINS_KIB);
+        let kib = u32::try_from(kib).expect("at most PLUGINS_KIB");
+        Some(self.room.clone().acquire_many_owned(kib).await.expect("never closed"))
+    }
+
     async fn send(&self, command: Command) {
         // Fails only after the writer's end; the answer that never comes says so.
-        let _ = self.0.send(command).await;
+        let _ = self.commands.send(command).await;
     }
 }
 
@@ -86,7 +99,8 @@ impl WriterTask {
     pub fn new(store: Arc<Store>, lease: Duration, disable_after: Duration) -> (Writer, Self) {
         let (sender, commands) = mpsc::channel(QUEUE);
         let signed = |duration| SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
-        (Writer(sender), Self { store, commands, lease: signed(lease), disable_after: signed(disable_after) })
+        let writer = Writer { commands: sender, room: Arc::new(Semaphore::new(PLUGINS_KIB)) };
+        (writer, Self { store, commands, lease: signed(lease), disable_after: signed(disable_after) })
     }
 
     /// Writes until `stop`, then what is still waiting.

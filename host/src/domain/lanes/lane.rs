@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::domain::delivery::Leased;
 use crate::domain::id::{EndpointId, TenantId};
-use crate::domain::outcome::Outcome;
+use crate::domain::outcome::{Outcome, SendError};
 
 /// How many attempts run.
 #[derive(Debug, Clone, Copy)]
@@ -61,7 +61,7 @@ pub enum Health {
     Prompt,
     /// It did not: slow, time-out, refused, broken.
     Troubled,
-    /// No attempt was made.
+    /// It was not asked.
     Unknown,
 }
 
@@ -69,7 +69,11 @@ impl Health {
     /// What this outcome tells.
     #[must_use]
     pub fn of(outcome: &Outcome) -> Self {
-        if outcome.result.is_ok() && outcome.duration < PROMPT { Self::Prompt } else { Self::Troubled }
+        match outcome.result {
+            Ok(_) if outcome.duration < PROMPT => Self::Prompt,
+            Err(SendError::Plugin(_)) => Self::Unknown,
+            Ok(_) | Err(_) => Self::Troubled,
+        }
     }
 }
 

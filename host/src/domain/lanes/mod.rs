@@ -500,6 +500,7 @@ mod tests {
             event: EventId::new(NOW),
             event_type: EventType::test(),
             body: Bytes::new(),
+            transformed: false,
             delivery: Delivery::new(NOW),
             claim: 1,
             lease_until: Timestamp::MAX,

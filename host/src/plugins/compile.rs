@@ -1,0 +1,135 @@
+//! Compiling, in a process of its own: a small component can ask the compiler for gigabytes and minutes. The child takes its
+//! limits before it reads a byte; what it runs into kills it alone.
+
+use std::io::{Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, setrlimit};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::process::{ChildStdin, Command};
+use wasmtime::component::Component;
+
+use super::{Refused, engine};
+use crate::config::PluginSettings;
+
+/// Bytes of an artifact at most. Python's are about 60 MiB.
+const ARTIFACT: u64 = 512 << 20;
+/// Bytes of the compiler's complaint that are kept.
+const COMPLAINT: u64 = 2 << 10;
+/// Wall time granted for each second of CPU time: compiling runs at the lowest priority.
+const WALL_FACTOR: u32 = 6;
+/// The child's exit code for a component that it refuses; the reason is on its standard error.
+const REFUSED: i32 = 65;
+/// How much less than the others the child insists on the CPU; 19 is the most.
+const NICENESS: i32 = 19;
+
+/// Compiles in child processes, `program plugin compile`.
+pub(super) struct Compiler {
+    program: PathBuf,
+    memory: u64,
+    time: Duration,
+}
+
+impl Compiler {
+    pub(super) fn new(program: &Path, settings: &PluginSettings) -> Self {
+        Self { program: program.to_owned(), memory: settings.compile_memory as u64, time: settings.compile_time }
+    }
+
+    /// The artifact that this component compiles to. Dropping the future ends the child.
+    pub(super) async fn compile(&self, component: &[u8]) -> Result<Vec<u8>, Refused> {
+        let failed = |error: std::io::Error| Refused::Compiler(error.to_string());
+        let mut child = Command::new(&self.program)
+            .args(["plugin", "compile"])
+            .args([self.memory.to_string(), self.time.as_secs().to_string()])
+            .env_clear()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(failed)?;
+        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let (stdin, stdout, stderr) = (stdin.expect("piped"), stdout.expect("piped"), stderr.expect("piped"));
+        let mut artifact = Vec::new();
+        let mut complaint = Vec::new();
+        let talk = async {
+            let (mut artifacts, mut complaints) = (stdout.take(ARTIFACT + 1), stderr.take(COMPLAINT));
+            let all = tokio::join!(
+                write_all(stdin, component),
+                artifacts.read_to_end(&mut artifact),
+                complaints.read_to_end(&mut complaint)
+            );
+            // What broke off is told by how the child ended.
+            drop((all, artifacts, complaints));
+            child.wait().await
+        };
+        let ended = tokio::time::timeout(self.time * WALL_FACTOR, talk).await;
+        let status = ended.map_err(|_| Refused::CompileTime(self.time))?.map_err(failed)?;
+        match status.code() {
+            Some(0) if artifact.len() as u64 > ARTIFACT => Err(Refused::ArtifactSize),
+            Some(0) => Ok(artifact),
+            Some(REFUSED) => Err(Refused::Invalid(String::from_utf8_lossy(&complaint).trim().to_owned())),
+            _ => Err(self.killed(status, &complaint)),
+        }
+    }
+
+    fn killed(&self, status: ExitStatus, complaint: &[u8]) -> Refused {
+        const SIGKILL: i32 = 9;
+        const SIGXCPU: i32 = 24;
+        const SIGABRT: i32 = 6;
+        let complaint = String::from_utf8_lossy(complaint);
+        match status.signal() {
+            // At its second limit the kernel does not ask any more.
+            Some(SIGXCPU | SIGKILL) => Refused::CompileTime(self.time),
+            Some(SIGABRT) if complaint.contains("memory allocation") => Refused::CompileMemory(self.memory),
+            // Deep nesting exhausts the compiler's stack; a mapping that was refused makes it panic.
+            _ => Refused::CompilerEnded(status.to_string()),
+        }
+    }
+}
+
+async fn write_all(mut stdin: ChildStdin, component: &[u8]) -> std::io::Result<()> {
+    stdin.write_all(component).await?;
+    stdin.shutdown().await
+}
+
+/// The child: compiles what comes in and writes out the artifact. Gives its exit code.
+#[must_use]
+pub fn child(memory: u64, seconds: u64) -> i32 {
+    let limit = |resource, limit| {
+        let limit = Rlimit { current: Some(limit), maximum: Some(limit) };
+        setrlimit(resource, limit)
+    };
+    let limited = limit(Resource::As, memory)
+        .and_then(|()| limit(Resource::Cpu, seconds))
+        // It writes to pipes only, and leaves nothing behind.
+        .and_then(|()| limit(Resource::Fsize, 0))
+        .and_then(|()| limit(Resource::Core, 0))
+        .and_then(|()| rustix::process::setpriority_process(None, NICENESS));
+    if let Err(error) = limited {
+        eprintln!("cannot take the limits: {error}");
+        return 1;
+    }
+    let mut component = Vec::new();
+    let done = std::io::stdin().read_to_end(&mut component).map_err(|error| (1, error.to_string())).and_then(|_| {
+        let artifact = compile(&component).map_err(|error| (REFUSED, error))?;
+        drop(component);
+        std::io::stdout().write_all(&artifact).map_err(|error| (1, error.to_string()))
+    });
+    match done {
+        Ok(()) => 0,
+        Err((code, reason)) => {
+            eprintln!("{reason}");
+            code
+        }
+    }
+}
+
+fn compile(component: &[u8]) -> Result<Vec<u8>, String> {
+    let said = |error: wasmtime::Error| error.chain().map(ToString::to_string).collect::<Vec<_>>().join(": ");
+    let engine = engine::compiling().map_err(said)?;
+    Component::from_binary(&engine, component).and_then(|component| component.serialize()).map_err(said)
+}

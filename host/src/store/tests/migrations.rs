@@ -1,0 +1,85 @@
+//! Every migration over what a host wrote before there was the next one.
+
+use sqlx::{Connection, SqliteConnection};
+
+use super::*;
+use crate::domain::plugin::PluginName;
+use crate::store::MIGRATIONS;
+use crate::store::seal::Sealer;
+
+const SECRET: &str = "whsec_AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
+
+#[tokio::test]
+async fn what_the_first_schema_held_is_there_under_the_newest() {
+    let folder = Folder::new();
+    let mut old = SqliteConnection::connect(&format!("{}?mode=rwc", folder.url())).await.unwrap();
+    MIGRATIONS.run_to(1, &mut old).await.unwrap();
+    let now = at(NOW);
+    let (acme, endpoint): (TenantId, _) = ("acme".parse().unwrap(), crate::domain::id::EndpointId::new(now));
+    let (finished, waiting) = (crate::domain::id::DeliveryId::new(now), crate::domain::id::DeliveryId::new(now));
+    let sealer = Sealer::new(&key());
+    let (id, sealed) = (endpoint.to_string(), |column, text: &str| {
+        sealer.seal(&[column, "acme", &endpoint.to_string()], text.as_bytes())
+    });
+    sqlx::query("INSERT INTO tenants VALUES ('acme', 'Acme', 0, 7, NULL)").execute(&mut old).await.unwrap();
+    sqlx::query(
+        "INSERT INTO endpoints (tenant_id, id, url, description, headers, secret, state, created_at)
+         VALUES ('acme', $1, 'https://example.com/', 'ours', $2, $3, 'active', 0)",
+    )
+    .bind(&id)
+    .bind(sealed("headers", r#"[["x-team","a"]]"#))
+    .bind(sealed("secret", SECRET))
+    .execute(&mut old)
+    .await
+    .unwrap();
+    sqlx::query("INSERT INTO events VALUES ('acme', 'evt_1', 'incident.created', $1, NULL, 2, 0)")
+        .bind(b"{\"old\":1}".as_slice())
+        .execute(&mut old)
+        .await
+        .unwrap();
+    for (delivery, state, attempts, due) in [(finished, "succeeded", 1, None), (waiting, "pending", 0, Some(0))] {
+        sqlx::query(
+            "INSERT INTO deliveries VALUES ('acme', $1, $2, 'evt_1', 'incident.created', $3, $4, 0, $5, $5, 1, 0, 0)",
+        )
+        .bind(delivery.to_string())
+        .bind(&id)
+        .bind(state)
+        .bind(attempts)
+        .bind(due)
+        .execute(&mut old)
+        .await
+        .unwrap();
+    }
+    sqlx::query("INSERT INTO attempts VALUES ('acme', $1, 1, 0, 12, 'a: b', 200, $2, 0, NULL)")
+        .bind(finished.to_string())
+        .bind(b"thanks".as_slice())
+        .execute(&mut old)
+        .await
+        .unwrap();
+    old.close().await.unwrap();
+
+    let (clock, _hand) = Clock::manual(now);
+    let store = open(&folder, &clock).await;
+    let read = store.endpoint(&acme, endpoint).await.unwrap().unwrap();
+    assert_eq!((read.description.as_str(), read.plugins.len()), ("ours", 0));
+    assert_eq!(read.headers.iter().collect::<Vec<_>>(), [("x-team", "a")]);
+    let history = store.delivery_with_history(&acme, finished).await.unwrap().unwrap();
+    assert_eq!((history.delivery.state.as_str(), history.delivery.state_reason), ("succeeded", None));
+    assert_eq!(history.body, b"{\"old\":1}");
+    assert_eq!(history.attempts[0].response_body.as_deref(), Some(b"thanks".as_slice()));
+    assert_eq!(history.runs, []);
+    assert_eq!(store.output(&acme, finished).await.unwrap(), None);
+
+    // Delivering goes on, and plugins can be had.
+    let (writer, task) = WriterTask::new(store.clone(), Duration::from_mins(1), Duration::from_hours(120));
+    let stop = CancellationToken::new();
+    tokio::spawn(task.run(stop.clone()));
+    store.flag_endpoints_with_due_deliveries().await.unwrap();
+    let name: PluginName = "mine".parse().unwrap();
+    store.create_plugin(&acme, &name).await.unwrap();
+    let version = store.add_version(&acme, &name, Bytes::from_static(b"bytes")).await.unwrap().0.version;
+    store.attach(&acme, endpoint, vec![attachment(&name, version, "{}")]).await.unwrap();
+    let world = World { store, writer, clock, hand: _hand, acme, _stop: stop.drop_guard(), _folder: folder };
+    let leased = world.leased().await;
+    assert_eq!((leased.id, leased.transformed, &leased.body[..]), (waiting, false, b"{\"old\":1}".as_slice()));
+}

@@ -1,0 +1,155 @@
+//! The store with its writer over a file of its own, on a clock that stands still.
+
+mod attachments;
+mod events;
+mod migrations;
+mod plugins;
+mod runs;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use tokio::sync::Semaphore;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::{Handover, NewEndpoint, PageRequest, Store, Writer, WriterTask};
+use crate::clock::{Clock, Hand};
+use crate::config::MasterKey;
+use crate::domain::address::{AddressPolicy, EndpointUrl};
+use crate::domain::delivery::Leased;
+use crate::domain::endpoint::Endpoint;
+use crate::domain::event::{Event, EventType, request_body};
+use crate::domain::header::CustomHeaders;
+use crate::domain::id::{EventId, TenantId};
+use crate::domain::lanes::{Health, Limits};
+use crate::domain::plugin::{Attachment, OnError, PluginName, Version};
+
+const NOW: &str = "2026-03-01T12:00:00Z";
+
+/// A folder that goes with the test.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        let folder = std::env::temp_dir().join(format!("revnoxa-store-{}", uuid::Uuid::new_v4()));
+        std::fs::create_dir(&folder).unwrap();
+        Self(folder)
+    }
+
+    fn url(&self) -> String {
+        format!("sqlite://{}/revnoxa.db", self.0.display())
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn key() -> MasterKey {
+    MasterKey::from_bytes([1; 32])
+}
+
+async fn open(folder: &Folder, clock: &Clock) -> Arc<Store> {
+    let handover = Arc::new(Handover::new(Limits { in_flight: 16, per_endpoint: 8 }));
+    Arc::new(Store::open(&folder.url(), &key(), clock.clone(), handover).await.unwrap())
+}
+
+struct World {
+    store: Arc<Store>,
+    writer: Writer,
+    clock: Clock,
+    hand: Hand,
+    acme: TenantId,
+    _stop: DropGuard,
+    _folder: Folder,
+}
+
+impl World {
+    async fn new() -> Self {
+        let folder = Folder::new();
+        let (clock, hand) = Clock::manual(NOW.parse().unwrap());
+        let store = open(&folder, &clock).await;
+        let (writer, task) = WriterTask::new(store.clone(), Duration::from_mins(1), Duration::from_hours(120));
+        let stop = CancellationToken::new();
+        tokio::spawn(task.run(stop.clone()));
+        let acme = "acme".parse().unwrap();
+        store.create_tenant(&acme, "").await.unwrap().unwrap();
+        Self { store, writer, clock, hand, acme, _stop: stop.drop_guard(), _folder: folder }
+    }
+
+    async fn plugin(&self, name: &str) -> PluginName {
+        let name = name.parse().unwrap();
+        self.store.create_plugin(&self.acme, &name).await.unwrap();
+        name
+    }
+
+    async fn version(&self, name: &PluginName, component: &'static [u8]) -> Version {
+        let added = self.store.add_version(&self.acme, name, Bytes::from_static(component)).await;
+        added.unwrap().0.version
+    }
+
+    /// An active endpoint.
+    async fn endpoint(&self) -> Arc<Endpoint> {
+        let new = NewEndpoint {
+            url: EndpointUrl::parse("https://example.com/", AddressPolicy::PublicOnly).unwrap(),
+            description: String::new(),
+            event_types: None,
+            headers: CustomHeaders::default(),
+        };
+        let (endpoint, _) = self.store.create_endpoint(&self.acme, new).await.unwrap().unwrap();
+        self.store.record_test(&endpoint, None).await.unwrap();
+        self.store.endpoint(&self.acme, endpoint.id).await.unwrap().unwrap()
+    }
+
+    async fn event(&self, data: &str) -> EventId {
+        let now = self.clock.now();
+        let (id, event_type): (_, EventType) = (EventId::new(now), "incident.created".parse().unwrap());
+        let body = request_body(&id, &event_type, now, data);
+        let event = Event { tenant: self.acme.clone(), id: id.clone(), event_type, body, fingerprint: None };
+        let room = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
+        self.writer.accept(vec![event], room).await.unwrap();
+        id
+    }
+
+    /// The next delivery that is due, leased.
+    async fn leased(&self) -> Leased {
+        let next = async {
+            loop {
+                let (started, wants) = {
+                    let mut lanes = self.store.handover.lanes();
+                    lanes.flag_due(self.clock.now());
+                    let started = lanes.start();
+                    if let Some(started) = &started {
+                        lanes.finished(started, Health::Prompt);
+                    }
+                    (started, lanes.wants())
+                };
+                if !wants.is_empty() {
+                    self.writer.claim(wants).await;
+                }
+                match started {
+                    Some(started) => return started.leased,
+                    None => self.store.handover.wake.notified().await,
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), next).await.expect("a delivery is due")
+    }
+}
+
+fn attachment(plugin: &PluginName, version: Version, settings: &str) -> Attachment {
+    Attachment { plugin: plugin.clone(), version, rollout: None, settings: settings.into(), on_error: OnError::Retry }
+}
+
+fn all<K>() -> PageRequest<K> {
+    PageRequest { limit: 100, cursor: None }
+}
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
