@@ -71,6 +71,11 @@ pub(super) async fn read_any(request: Request, limit: usize) -> Result<Bytes, Pr
     }
 }
 
+/// Reads a body and throws it away, up to a limit: left unread it would end the connection under the sender's next request.
+pub(super) async fn discard(request: Request) {
+    let _ = read_any(request, 0).await;
+}
+
 async fn collect(mut body: Body, limit: usize) -> Result<Bytes, Problem> {
     let mut first = Bytes::new();
     let mut joined = BytesMut::new();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http_body_util::channel::Channel;
@@ -99,30 +99,46 @@ pub(super) async fn upload(
     headers: HeaderMap,
     request: Request,
 ) -> Result<Response, Problem> {
-    let is = |name, kind: &str| {
-        let value = headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        value.split([';', ',']).any(|value| value.trim().eq_ignore_ascii_case(kind))
+    let turn = match admit(&state, &tenant, &plugin, &headers).await {
+        Ok(turn) => turn,
+        Err(refused) => {
+            body::discard(request).await;
+            return Err(refused);
+        }
     };
-    if !is(header::CONTENT_TYPE, "application/wasm") {
-        return Err(Problem::UnsupportedMediaType);
-    }
-    match state.store.plugin(&tenant, &plugin).await? {
-        None => return Err(Problem::NotFound),
-        Some(found) if found.built_in => return Err(PluginError::BuiltIn.into()),
-        Some(_) => {}
-    }
-    let turn = state.uploads.turn(&tenant).await?;
     let component = body::read_any(request, state.chain.plugins().settings().upload_with_engine).await?;
     let take = async move {
         let _turn = turn;
         take(&state, &tenant, &plugin, component).await
     };
-    if is(header::ACCEPT, LINES) {
+    if names(&headers, header::ACCEPT, LINES) {
         return Ok(told(take));
     }
     let uploaded = take.await?;
     let status = if uploaded.created { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, axum::Json(uploaded)).into_response())
+}
+
+/// What can be said without the component.
+async fn admit(
+    state: &AppState,
+    tenant: &TenantId,
+    plugin: &PluginName,
+    headers: &HeaderMap,
+) -> Result<[OwnedSemaphorePermit; 2], Problem> {
+    if !names(headers, header::CONTENT_TYPE, "application/wasm") {
+        return Err(Problem::UnsupportedMediaType);
+    }
+    match state.store.plugin(tenant, plugin).await? {
+        None => Err(Problem::NotFound),
+        Some(found) if found.built_in => Err(PluginError::BuiltIn.into()),
+        Some(_) => state.uploads.turn(tenant).await,
+    }
+}
+
+fn names(headers: &HeaderMap, header: HeaderName, kind: &str) -> bool {
+    let value = headers.get(header).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    value.split([';', ',']).any(|value| value.trim().eq_ignore_ascii_case(kind))
 }
 
 async fn take(state: &AppState, tenant: &TenantId, plugin: &PluginName, component: Bytes) -> Result<Uploaded, Problem> {
@@ -167,6 +183,7 @@ impl From<Refused> for Problem {
         match refused {
             Refused::TooLarge { limit, .. } => Self::PayloadTooLarge(limit),
             Refused::Compiler(_) => Self::internal(&refused),
+            Refused::Busy => Self::Unavailable,
             Refused::NotAComponent(_)
             | Refused::Invalid(_)
             | Refused::Import(_)

@@ -11,9 +11,10 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::Semaphore;
-use wasmtime::{Store, Trap, UpdateDeadline};
+use wasmtime::{CallHook, CallHookHandler, Store, StoreContextMut, Trap, UpdateDeadline};
 
 use super::contract::handler::{Event, HeaderParam, Verdict as Given};
+use super::engine::TICK;
 use super::world::{Account, World, text};
 use super::{Plugins, Ready};
 use crate::domain::event::EventType;
@@ -60,6 +61,38 @@ pub struct Report {
     pub log: Vec<LogLine>,
     /// Whether it logged more than is kept.
     pub log_truncated: bool,
+}
+
+/// Looks at the time whenever a guest calls the host.
+struct Hook {
+    deadline: Instant,
+    /// When others last had their turn on this thread.
+    since: Mutex<Instant>,
+}
+
+#[wasmtime_wasi::async_trait]
+impl CallHookHandler<World> for Hook {
+    async fn handle_call_event(&self, _: StoreContextMut<'_, World>, event: CallHook) -> wasmtime::Result<()> {
+        if !matches!(event, CallHook::CallingHost) {
+            return Ok(());
+        }
+        let now = Instant::now();
+        if now >= self.deadline {
+            return Err(TimeIsUp.into());
+        }
+        let yields = {
+            let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
+            let yields = now.duration_since(*since) > 2 * TICK;
+            if yields {
+                *since = now;
+            }
+            yields
+        };
+        if yields {
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
 }
 
 /// The call's time is up.
@@ -127,6 +160,8 @@ impl Plugins {
                 true => Ok(UpdateDeadline::Yield(1)),
                 false => Err(TimeIsUp.into()),
             });
+            // Ticks are seen where a function or a turn of a loop begins; a long row of calls to the host has neither.
+            store.call_hook_async(Hook { deadline, since: Mutex::new(Instant::now()) });
             let plugin = ready.pre.instantiate_async(&mut store).await?;
             let body_type = HeaderParam { name: "content-type", value: "application/json" };
             let earlier = call.headers.iter().map(|(name, value)| HeaderParam { name, value });
@@ -173,7 +208,7 @@ impl Plugins {
                 }
                 let headers = request.headers.iter().map(|header| (header.name.as_str(), header.value.as_str()));
                 let headers = PluginHeaders::parse(headers, self.settings.headers).map_err(|(name, rule)| {
-                    Failure::new(FailureKind::BadHeader, text(&format!("header `{name}`: {rule}")))
+                    Failure::new(FailureKind::BadHeader, cut(&format!("header `{name}`: {rule}")))
                 })?;
                 Ok(Verdict::Deliver(Changed { body: request.body.into(), headers }))
             }
@@ -218,7 +253,7 @@ async fn turn(turns: &Arc<Semaphore>) -> tokio::sync::OwnedSemaphorePermit {
 }
 
 fn cut(message: &str) -> String {
-    text(&message[..message.floor_char_boundary(TEXT)])
+    text(message, TEXT).kept
 }
 
 async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Option<F::Output> {

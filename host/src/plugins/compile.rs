@@ -8,23 +8,23 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, setrlimit};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{ChildStdin, Command};
 use wasmtime::component::Component;
 
 use super::{Refused, engine};
 use crate::config::PluginSettings;
 
-/// Bytes of an artifact at most. Python's are about 60 MiB.
-const ARTIFACT: u64 = 512 << 20;
+/// Bytes of an artifact at most. JavaScript's and Python's have 37 MB.
+const ARTIFACT: u64 = 128 << 20;
 /// Bytes of the compiler's complaint that are kept.
 const COMPLAINT: u64 = 2 << 10;
-/// Wall time granted for each second of CPU time: compiling runs at the lowest priority.
+/// Wall time granted for each second of CPU time: compiling runs at a low priority.
 const WALL_FACTOR: u32 = 6;
 /// The child's exit code for a component that it refuses; the reason is on its standard error.
 const REFUSED: i32 = 65;
-/// How much less than the others the child insists on the CPU; 19 is the most.
-const NICENESS: i32 = 19;
+/// How much less than the host the child insists on the CPU, of 19: about a tenth of it on a machine that is busy.
+const NICENESS: i32 = 10;
 
 /// Compiles in child processes, `program plugin compile`.
 pub(super) struct Compiler {
@@ -53,23 +53,17 @@ impl Compiler {
             .map_err(failed)?;
         let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let (stdin, stdout, stderr) = (stdin.expect("piped"), stdout.expect("piped"), stderr.expect("piped"));
-        let mut artifact = Vec::new();
-        let mut complaint = Vec::new();
         let talk = async {
-            let (mut artifacts, mut complaints) = (stdout.take(ARTIFACT + 1), stderr.take(COMPLAINT));
-            let all = tokio::join!(
-                write_all(stdin, component),
-                artifacts.read_to_end(&mut artifact),
-                complaints.read_to_end(&mut complaint)
-            );
-            // What broke off is told by how the child ended.
-            drop((all, artifacts, complaints));
-            child.wait().await
+            // Each pipe is closed as soon as we are done with it: the child must not wait for us to read more.
+            let (_, artifact, complaint) =
+                tokio::join!(write_all(stdin, component), read(stdout, ARTIFACT + 1), read(stderr, COMPLAINT));
+            (artifact, complaint, child.wait().await)
         };
         let ended = tokio::time::timeout(self.time * WALL_FACTOR, talk).await;
-        let status = ended.map_err(|_| Refused::CompileTime(self.time))?.map_err(failed)?;
+        let (artifact, complaint, status) = ended.map_err(|_| Refused::Busy)?;
+        let status = status.map_err(failed)?;
         match status.code() {
-            Some(0) if artifact.len() as u64 > ARTIFACT => Err(Refused::ArtifactSize),
+            _ if artifact.len() as u64 > ARTIFACT => Err(Refused::ArtifactSize),
             Some(0) => Ok(artifact),
             Some(REFUSED) => Err(Refused::Invalid(String::from_utf8_lossy(&complaint).trim().to_owned())),
             _ => Err(self.killed(status, &complaint)),
@@ -89,6 +83,13 @@ impl Compiler {
             _ => Refused::CompilerEnded(status.to_string()),
         }
     }
+}
+
+/// What comes, up to so many bytes. What breaks off is told by how the child ends.
+async fn read(pipe: impl AsyncRead + Unpin, limit: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    drop(pipe.take(limit).read_to_end(&mut bytes).await);
+    bytes
 }
 
 async fn write_all(mut stdin: ChildStdin, component: &[u8]) -> std::io::Result<()> {
@@ -122,7 +123,8 @@ pub fn child(memory: u64, seconds: u64) -> i32 {
     match done {
         Ok(()) => 0,
         Err((code, reason)) => {
-            eprintln!("{reason}");
+            // No more than is read, or the pipe would be closed under it.
+            eprintln!("{}", &reason[..reason.floor_char_boundary(COMPLAINT as usize - 1)]);
             code
         }
     }

@@ -3,7 +3,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::thread::{self, JoinHandle, Thread};
+use std::thread::{self, Thread};
 use std::time::Duration;
 
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
@@ -21,12 +21,17 @@ pub(super) const TABLES: u32 = 8;
 pub(super) const TABLE_ELEMENTS: usize = 20_000;
 const INSTANCE_BYTES: usize = 1 << 20;
 
+/// Bytes of an image of memory that may have any gaps.
+const SPARSE_IMAGE: u64 = 64 << 10;
+
 /// The guest's own stack: deeper recursion traps.
 const WASM_STACK: usize = 512 << 10;
 /// What a fiber has besides for the host's functions.
 const HOST_STACK: usize = 512 << 10;
 /// Memory of a slot that is kept for the next call, zeroed, instead of given back to the kernel: saves its page faults.
 const KEEP_RESIDENT: usize = 4 << 20;
+/// Slots whose memory is kept so; the others cost page faults again.
+const WARM_SLOTS: u32 = 16;
 
 /// An engine that only compiles. What it makes, [`running`] runs.
 pub(super) fn compiling() -> wasmtime::Result<Engine> {
@@ -52,6 +57,7 @@ pub(super) fn running(calls: usize, memory: usize) -> wasmtime::Result<Engine> {
         .max_memory_size(memory)
         .table_elements(TABLE_ELEMENTS)
         .linear_memory_keep_resident(KEEP_RESIDENT)
+        .max_unused_warm_slots(WARM_SLOTS)
         .table_keep_resident(TABLE_ELEMENTS * size_of::<usize>())
         .async_stack_keep_resident(WASM_STACK)
         // Tells which pages a call has written, so that only these are reset (Linux 6.7 and later).
@@ -70,6 +76,8 @@ fn common() -> Config {
         .async_stack_size(WASM_STACK + HOST_STACK)
         .concurrency_support(false)
         .memory_init_cow(true)
+        // Memory that is mostly gaps is filled at run time: an image of it would be the size of the gaps.
+        .memory_guaranteed_dense_image_size(SPARSE_IMAGE)
         .wasm_backtrace_max_frames(None)
         .generate_address_map(false)
         // The same input gives the same output: no float tells one machine from another.
@@ -93,10 +101,11 @@ pub(super) fn compatibility(engine: &Engine) -> u64 {
     hasher.finish()
 }
 
-/// A thread that advances the engine's epoch while calls run, and rests otherwise.
+/// A thread that advances the engine's epoch while calls run, and rests otherwise. It ends after the last call, because
+/// nothing else ends a loop.
 pub(super) struct Ticker {
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    thread: Thread,
 }
 
 #[derive(Default)]
@@ -115,7 +124,7 @@ impl Ticker {
         let (engine, seen) = (engine.weak(), shared.clone());
         let thread = thread::Builder::new().name("plugin-ticker".into()).spawn(move || {
             let mut idle = 0;
-            while !seen.stop.load(SeqCst) {
+            while !seen.stop.load(SeqCst) || seen.running.load(SeqCst) > 0 {
                 thread::sleep(TICK);
                 let Some(engine) = engine.upgrade() else { return };
                 engine.increment_epoch();
@@ -131,21 +140,15 @@ impl Ticker {
                 }
             }
         })?;
-        Ok(Self { shared, thread: Some(thread) })
+        Ok(Self { shared, thread: thread.thread().clone() })
     }
 
     pub(super) fn run(&self) -> Running {
         self.shared.running.fetch_add(1, SeqCst);
         if self.shared.resting.load(SeqCst) {
-            self.unpark();
+            self.thread.unpark();
         }
         Running(self.shared.clone())
-    }
-
-    fn unpark(&self) {
-        if let Some(thread) = self.thread.as_ref().map(JoinHandle::thread) {
-            Thread::unpark(thread);
-        }
     }
 }
 
@@ -158,10 +161,6 @@ impl Drop for Running {
 impl Drop for Ticker {
     fn drop(&mut self) {
         self.shared.stop.store(true, SeqCst);
-        self.unpark();
-        if let Some(thread) = self.thread.take() {
-            // It ends within a tick; a panic in it has been printed.
-            let _ = thread.join();
-        }
+        self.thread.unpark();
     }
 }

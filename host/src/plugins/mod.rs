@@ -11,6 +11,7 @@ mod call;
 mod compile;
 mod contract;
 mod engine;
+mod fits;
 mod refused;
 mod world;
 
@@ -18,8 +19,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quick_cache::Weighter;
-use quick_cache::sync::Cache;
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 use tokio::runtime::Runtime;
 use tokio::sync::{Mutex, Semaphore};
 use wasmtime::Engine;
@@ -30,7 +31,7 @@ use budget::Budgets;
 pub use call::{Call, Report};
 use compile::Compiler;
 pub use compile::child as compile_child;
-use contract::{HANDLER, LOG, PluginPre, VERSION};
+use contract::PluginPre;
 use engine::Ticker;
 pub use refused::Refused;
 use world::World;
@@ -135,7 +136,7 @@ impl Plugins {
             compiler: Compiler::new(compiler, &settings),
             artifacts,
             compiling: Semaphore::new(COMPILING),
-            ready: Cache::with_weighter(READY_ITEMS, READY, Weight),
+            ready: cache(),
             calls: Arc::new(Semaphore::new(settings.calls)),
             tenants: Cache::new(TENANTS),
             budgets: Budgets::new(settings.cpu_per_minute, clock),
@@ -196,6 +197,7 @@ impl Plugins {
             let _own = turns.compile.lock().await;
             let _one = self.compiling.acquire().await.expect("never closed");
             let artifact = Bytes::from(self.compiler.compile(&component).await?);
+            drop(component);
             let ready = self.load(version, artifact.clone()).await?;
             self.keep(version, artifact).await;
             Ok(ready)
@@ -221,8 +223,8 @@ impl Plugins {
         blocking(move || {
             let limits = |error: wasmtime::Error| Refused::Limits(format!("{error:#}"));
             let component = deserialize(&engine, &artifact).map_err(limits)?;
-            fits(&engine, &component)?;
-            let pre = linker.instantiate_pre(&component).map_err(limits)?;
+            fits::check(&engine, &component)?;
+            let pre = linker.instantiate_pre(&component).map_err(|error| fits::not_linked(&error))?;
             let pre = PluginPre::new(pre).map_err(|error| Refused::Contract(format!("{error:#}")))?;
             Ok(Arc::new(Ready { version, pre, code_bytes: artifact.len() as u64 }))
         })
@@ -253,6 +255,17 @@ impl Ready {
     }
 }
 
+/// In one piece: divided into several, none of them would have room for the machine code of a large component.
+fn cache() -> Cache<Version, Arc<Ready>, Weight> {
+    let options = OptionsBuilder::new()
+        .estimated_items_capacity(READY_ITEMS)
+        .weight_capacity(READY)
+        .shards(1)
+        .build()
+        .expect("all that is needed is given");
+    Cache::with_options(options, Weight, DefaultHashBuilder::default(), DefaultLifecycle::default())
+}
+
 /// Work that takes milliseconds of CPU or waits for the disk.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
@@ -270,31 +283,4 @@ fn deserialize(engine: &Engine, artifact: &[u8]) -> wasmtime::Result<Component> 
     // SAFETY: `artifact` is what `Component::serialize` gave in a child process of ours, come through a pipe or through a file
     // whose MAC under a key of ours was verified over these very bytes.
     unsafe { Component::deserialize(engine, artifact) }
-}
-
-/// Names what does not fit, in words for the author. Types are left to the linker.
-fn fits(engine: &Engine, component: &Component) -> Result<(), Refused> {
-    const WASI: [&str; 6] =
-        ["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:io/", "wasi:random/", "wasi:sockets/"];
-    let ours = |name: &str| {
-        let (interface, version) = name.split_once('@').unwrap_or((name, ""));
-        let other = || Refused::ContractVersion { found: name.to_owned(), runs: VERSION };
-        let runs = version.strip_prefix("1.0.").is_some();
-        if runs { Ok(interface.to_owned()) } else { Err(other()) }
-    };
-    let ty = component.component_type();
-    for (name, _) in ty.imports(engine) {
-        let wasi = WASI.iter().any(|package| name.starts_with(package)) && name.contains("@0.2.");
-        let known = wasi || name.starts_with("revnoxa:webhook/") && ours(name)? == LOG;
-        if !known {
-            return Err(Refused::Import(name.to_owned()));
-        }
-    }
-    let exports = ty.exports(engine).map(|(name, _)| name).filter(|name| name.starts_with("revnoxa:webhook/"));
-    for name in exports {
-        if ours(name)? == HANDLER {
-            return Ok(());
-        }
-    }
-    Err(Refused::Contract(format!("it does not export `{HANDLER}@{VERSION}`")))
 }

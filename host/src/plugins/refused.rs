@@ -42,6 +42,9 @@ pub enum Refused {
     /// Compiling it took too long.
     #[error("compiling it takes more than {} s of CPU time", .0.as_secs())]
     CompileTime(Duration),
+    /// The compiler got too little of the CPU: not the component's fault.
+    #[error("this host was too busy to compile it; try again")]
+    Busy,
     /// The compiler ended in another way; deep nesting does that.
     #[error("compiling it ended the compiler ({0}); is it nested very deeply?")]
     CompilerEnded(String),

@@ -25,6 +25,8 @@ use crate::domain::plugin::{LogLine, Version};
 const RESOURCES: usize = 1_000;
 /// Bytes of randomness for one request; a greedier guest traps.
 const RANDOM_BYTES: u64 = 64 << 10;
+/// Bytes of the log that a message takes besides its text: many short ones cost more than their letters.
+const LINE: usize = 16;
 /// What a guest may write to stdout or stderr at once.
 const WRITE: usize = 4 << 10;
 
@@ -79,14 +81,14 @@ impl Account {
     }
 
     fn add(&mut self, level: &'static str, message: &str) {
-        let Some(room) = self.log_room.checked_sub(level.len()).filter(|_| !self.log_truncated) else {
+        let Some(room) = self.log_room.checked_sub(LINE).filter(|_| !self.log_truncated) else {
             self.log_truncated = true;
             return;
         };
-        let kept = message.floor_char_boundary(room.min(message.len()));
-        self.log_truncated = kept < message.len();
-        self.log_room = room - kept;
-        self.log.push(LogLine { level: level.to_owned(), message: text(&message[..kept]) });
+        let message = text(message, room);
+        self.log_truncated = message.cut;
+        self.log_room = room - message.kept.len();
+        self.log.push(LogLine { level: level.to_owned(), message: message.kept });
     }
 
     /// Takes what was printed; whole lines become messages.
@@ -96,9 +98,9 @@ impl Account {
             Stream::Stderr => ("warn", std::mem::take(&mut self.stderr)),
         };
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
-            let room = self.log_room.saturating_sub(rest.len());
-            self.log_truncated |= part.len() > room + 1;
-            rest.extend_from_slice(&part[..part.len().min(room + 1)]);
+            // One more than there is room for: enough to tell that something was cut off.
+            let room = (self.log_room + 1).saturating_sub(rest.len());
+            rest.extend_from_slice(&part[..part.len().min(room)]);
             if part.ends_with(b"\n") {
                 let line = std::mem::take(&mut rest);
                 let line = line.strip_suffix(b"\n").unwrap_or(&line);
@@ -112,9 +114,15 @@ impl Account {
     }
 }
 
-/// Text from a plugin as we keep it: PostgreSQL takes no NUL.
-pub(super) fn text(text: &str) -> String {
-    text.replace('\0', "\u{fffd}")
+/// Text from a plugin as we keep it: at most so many bytes, and without NUL, which PostgreSQL does not take.
+pub(super) struct Text {
+    pub(super) kept: String,
+    cut: bool,
+}
+
+pub(super) fn text(text: &str, limit: usize) -> Text {
+    let kept = text.floor_char_boundary(limit);
+    Text { kept: text[..kept].replace('\0', " "), cut: kept < text.len() }
 }
 
 impl World {

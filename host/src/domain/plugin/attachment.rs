@@ -45,7 +45,7 @@ impl OnError {
 }
 
 /// A plugin on an endpoint. An endpoint's attachments run in order, each on what the one before it made.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Attachment {
     /// Which plugin.
     pub plugin: PluginName,
@@ -57,6 +57,19 @@ pub struct Attachment {
     pub settings: Arc<str>,
     /// What follows when it fails.
     pub on_error: OnError,
+}
+
+// Settings are often credentials: they stay out of logs.
+impl std::fmt::Debug for Attachment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Attachment")
+            .field("plugin", &self.plugin)
+            .field("version", &self.version)
+            .field("rollout", &self.rollout)
+            .field("settings_bytes", &self.settings.len())
+            .field("on_error", &self.on_error)
+            .finish()
+    }
 }
 
 /// A version that runs for some of the events only.
