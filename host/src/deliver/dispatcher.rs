@@ -43,10 +43,11 @@ impl Deliver {
     /// ran out and lost wake-ups.
     pub async fn poll(&self, soft: CancellationToken) {
         loop {
+            // Before the look: the clock may go past what comes due during it.
+            let next = self.clock.now().saturating_add(SAFETY_POLL).unwrap_or(Timestamp::MAX);
             if let Err(error) = self.store.flag_endpoints_with_due_deliveries().await {
                 tracing::error!(error = &error as &dyn std::error::Error, "cannot look for due deliveries");
             }
-            let next = self.clock.now().saturating_add(SAFETY_POLL).unwrap_or(Timestamp::MAX);
             if soft.run_until_cancelled(self.clock.sleep_until(next)).await.is_none() {
                 return;
             }

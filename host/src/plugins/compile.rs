@@ -19,8 +19,9 @@ use crate::config::PluginSettings;
 const ARTIFACT: u64 = 128 << 20;
 /// Bytes of the compiler's complaint that are kept.
 const COMPLAINT: u64 = 2 << 10;
-/// Wall time granted for each second of CPU time: compiling runs at a low priority.
+/// Wall time granted for each second of CPU time, and besides: compiling runs at a low priority.
 const WALL_FACTOR: u32 = 6;
+const WALL_BESIDES: Duration = Duration::from_secs(60);
 /// The child's exit code for a component that it refuses; the reason is on its standard error.
 const REFUSED: i32 = 65;
 /// How much less than the host the child insists on the CPU, of 19: about a tenth of it on a machine that is busy.
@@ -59,7 +60,7 @@ impl Compiler {
                 tokio::join!(write_all(stdin, component), read(stdout, ARTIFACT + 1), read(stderr, COMPLAINT));
             (artifact, complaint, child.wait().await)
         };
-        let ended = tokio::time::timeout(self.time * WALL_FACTOR, talk).await;
+        let ended = tokio::time::timeout(self.time * WALL_FACTOR + WALL_BESIDES, talk).await;
         let (artifact, complaint, status) = ended.map_err(|_| Refused::Busy)?;
         let status = status.map_err(failed)?;
         match status.code() {
