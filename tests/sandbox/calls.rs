@@ -118,10 +118,10 @@ async fn a_loop_ends_with_its_sandbox() {
     let plugins = sandbox.twin();
     let endless = Guest::handling(LOOP).component();
     let endless = plugins.check(&"acme".parse().unwrap(), &endless).await.unwrap();
-    begin(plugins.call(&endless, call("acme"))).await;
     let of_one = std::thread::available_parallelism().unwrap().get();
     let threads = async |count| (threads("plugin") == count).then_some(());
     eventually("the threads of both", async || threads(2 * of_one).await).await;
+    begin(plugins.call(&endless, call("acme"))).await;
     drop(plugins);
     eventually("the end of the threads of one", async || threads(of_one).await).await;
 }

@@ -167,3 +167,15 @@ impl Guest {
         wat::parse_str(&text).unwrap_or_else(|error| panic!("{error}"))
     }
 }
+
+/// Adds a section to a binary.
+pub(crate) fn section(binary: &mut Vec<u8>, id: u8, content: &[u8]) {
+    binary.push(id);
+    let mut length = content.len();
+    while length > 0x7f {
+        binary.push(length as u8 | 0x80);
+        length >>= 7;
+    }
+    binary.push(length as u8);
+    binary.extend_from_slice(content);
+}

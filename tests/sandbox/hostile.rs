@@ -31,6 +31,7 @@ pub(crate) fn all() -> Vec<Hostile> {
 
 /// They do not come to an end.
 pub(crate) fn endless() -> Vec<Hostile> {
+    let log = |length: usize| format!("(call $log (i32.const 1) (i32.const 65536) (i32.const {length}))");
     vec![
         hostile("loop", Guest::handling(LOOP), Err(TimedOut)),
         hostile("loop in start", Guest::echo().core(format!("(func $start {LOOP}) (start $start)")), Err(TimedOut)),
@@ -38,13 +39,15 @@ pub(crate) fn endless() -> Vec<Hostile> {
         hostile("loop in post-return", Guest::echo().post_return(LOOP), Err(TimedOut)),
         hostile(
             "loop of logging",
-            Guest::handling(
-                "(loop $again (call $log (i32.const 1) (i32.const 0) (i32.const 1)) (br $again)) (unreachable)",
-            ),
+            Guest::handling(format!("(loop $again {} (br $again)) (unreachable)", log(0))),
             Err(TimedOut),
         ),
         // Only heads of loops and entries of functions look at the clock by themselves.
-        hostile("20,000 long messages without a loop", long_way(20_000), Err(TimedOut)),
+        hostile(
+            "20,000 long messages without a loop",
+            Guest::handling(log(2_000_000).repeat(20_000) + ECHO).memory("40"),
+            Err(TimedOut),
+        ),
         hostile(
             "recursion",
             Guest::handling("(call $down) (unreachable)").core("(func $down (call $down))"),
@@ -52,19 +55,12 @@ pub(crate) fn endless() -> Vec<Hostile> {
         ),
         hostile(
             "recursion that logs",
-            Guest::handling("(call $down) (unreachable)")
-                .core("(func $down (call $log (i32.const 1) (i32.const 0) (i32.const 1)) (call $down))"),
+            Guest::handling("(call $down) (unreachable)").core(format!("(func $down {} (call $down))", log(0))),
             Err(Trapped),
         ),
         hostile("panic", Guest::handling("(unreachable)"), Err(Trapped)),
         hostile("panic in start", Guest::echo().core("(func $start (unreachable)) (start $start)"), Err(Trapped)),
     ]
-}
-
-/// A plugin without a loop that logs 2 MB so many times.
-pub(crate) fn long_way(times: usize) -> Guest {
-    let message = "(call $log (i32.const 1) (i32.const 65536) (i32.const 2000000))";
-    Guest::handling(message.repeat(times) + ECHO).memory("40")
 }
 
 /// They want more than they may have.
@@ -211,16 +207,13 @@ pub(crate) fn prying() -> Vec<Hostile> {
         ),
         hostile("polling nothing", handling("(call $poll (i32.const 0) (i32.const 0) (i32.const 64))"), Err(Trapped)),
         hostile(
-            "polling one thing 100,000 times",
+            "polling one thing 50,000 times",
             handling(&format!(
                 "(local $pollable i32)
                 (local.set $pollable (call $after (i64.const 1)))
                 {}
-                (call $poll (i32.const 65536) (i32.const 100000) (i32.const 64))",
-                repeat(
-                    100_000,
-                    "(i32.store offset=65536 (i32.mul (local.get $n) (i32.const 4)) (local.get $pollable))"
-                )
+                (call $poll (i32.const 65536) (i32.const 50000) (i32.const 64))",
+                repeat(50_000, "(i32.store offset=65536 (i32.mul (local.get $n) (i32.const 4)) (local.get $pollable))")
             ))
             .memory("10"),
             Err(Trapped),

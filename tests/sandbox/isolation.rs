@@ -129,7 +129,7 @@ async fn pairs(count: usize) {
 }
 
 async fn pair(sandbox: &Sandbox, writer: &Arc<Ready>, scanner: &Arc<Ready>, number: usize) {
-    let pages: u16 = if number % 500 == 0 { 700 } else { [0, 1, 16, 48][number / 8 % 4] };
+    let pages: u16 = if number.is_multiple_of(500) { 700 } else { [0, 1, 16, 48][number / 8 % 4] };
     let ending = if number % 1_000 == 999 { 2 } else { number / 32 % 2 };
     let [low, high] = pages.to_le_bytes();
     let written = sandbox.call(writer, asking([b'w', low, high, ending as u8])).await;

@@ -7,8 +7,7 @@ use revnoxa_host::domain::plugin::Verdict;
 use revnoxa_host::plugins::{Call, Refused};
 use tokio::sync::Mutex;
 
-use crate::compiling::section;
-use crate::guest::{ECHO, Guest, LOOP, repeat};
+use crate::guest::{ECHO, Guest, LOOP, repeat, section};
 use crate::support::{BODY, MIB, Sandbox, body, call, failure};
 
 const KIB: usize = 1 << 10;
