@@ -26,6 +26,9 @@ pub async fn run(store: Arc<Store>, clock: Clock, retention: Duration, soft: Can
             if let Err(error) = purge(&store, now.saturating_sub(retention).unwrap_or(Timestamp::MIN)).await {
                 tracing::error!(error = &error as &dyn std::error::Error, "cannot delete old events");
             }
+            if let Err(error) = store.sweep_components(now).await {
+                tracing::error!(error = &error as &dyn std::error::Error, "cannot delete components without a version");
+            }
             clock.sleep_until(now.saturating_add(PERIOD).unwrap_or(Timestamp::MAX)).await;
         };
         tokio::select! {

@@ -526,7 +526,7 @@ mod tests {
         let mut connection = SqliteConnection::connect("sqlite::memory:").await.unwrap();
         super::super::MIGRATIONS.run(&mut connection).await.unwrap();
         sqlx::query("ANALYZE sqlite_schema").execute(&mut connection).await.unwrap();
-        use super::super::{deliveries, events, plugin_runs, plugins, purge};
+        use super::super::{components, deliveries, events, plugin_runs, purge};
         for (statement, index) in [
             (deliveries::OF_ENDPOINT, "deliveries_of_endpoint (tenant_id=? AND endpoint_id=? AND id<?)"),
             (deliveries::OF_EVENT, "deliveries_of_event (tenant_id=? AND event_id=?"),
@@ -542,7 +542,7 @@ mod tests {
             (deliveries::BODY, "plugin_runs_of_delivery (tenant_id=? AND delivery_id=?)"),
             (plugin_runs::OUTPUT, "plugin_runs_of_delivery (tenant_id=? AND delivery_id=?)"),
             (plugin_runs::RUNS, "plugin_runs_of_delivery (tenant_id=? AND delivery_id=?)"),
-            (plugins::COMPONENT, "plugin_versions_by_digest (tenant_id=? AND plugin=? AND version=?)"),
+            (components::PARTS, "component_parts_of_version (tenant_id=? AND plugin=? AND version=?)"),
         ] {
             let plan = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}")));
             let plan: Vec<String> =

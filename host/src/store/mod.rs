@@ -6,6 +6,7 @@
 mod attachments;
 mod batch;
 mod catalog;
+mod components;
 mod deliveries;
 mod endpoints;
 mod event_types;

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
+use super::components::{self, Of};
 use super::{Page, PageRequest, Store, StoreError, millis, parsed, timestamp, unreadable};
 use crate::domain::id::TenantId;
 use crate::domain::plugin::{COMPONENTS_LIMIT, PLUGINS_LIMIT, PluginName, VERSIONS_LIMIT, Version};
@@ -111,9 +112,6 @@ macro_rules! select {
     };
 }
 
-pub(super) const COMPONENT: &str =
-    "SELECT component FROM plugin_versions WHERE tenant_id = $1 AND plugin = $2 AND version = $3";
-
 impl Store {
     /// Creates a plugin without versions.
     pub async fn create_plugin(&self, tenant: &TenantId, name: &PluginName) -> Result<PluginRecord, PluginError> {
@@ -170,33 +168,19 @@ impl Store {
         row.map(plugin).transpose()
     }
 
-    /// Deletes a plugin with its versions, one after another: should it be attached meanwhile, or this be interrupted, the
-    /// plugin stays with the rest of them.
+    /// Deletes a plugin with its versions.
     pub async fn delete_plugin(&self, tenant: &TenantId, name: &PluginName) -> Result<(), PluginError> {
-        loop {
-            let mut tx = self.begin().await?;
-            own(&mut tx, tenant, name).await?;
-            not_attached(&mut tx, tenant, name, None).await?;
-            // Many MiB in one transaction would keep all others waiting.
-            let deleted = sqlx::query(
-                "DELETE FROM plugin_versions WHERE tenant_id = $1 AND plugin = $2 AND version IN (
-                     SELECT version FROM plugin_versions WHERE tenant_id = $1 AND plugin = $2 LIMIT 1)",
-            )
-            .bind(tenant.as_str())
-            .bind(name.as_str())
-            .execute(&mut *tx)
-            .await?;
-            if deleted.rows_affected() == 0 {
-                for statement in [
-                    "DELETE FROM plugin_usage WHERE tenant_id = $1 AND plugin = $2",
-                    "DELETE FROM plugins WHERE tenant_id = $1 AND name = $2",
-                ] {
-                    sqlx::query(statement).bind(tenant.as_str()).bind(name.as_str()).execute(&mut *tx).await?;
-                }
-                return Ok(tx.commit().await?);
-            }
-            tx.commit().await?;
+        let mut tx = self.begin().await?;
+        own(&mut tx, tenant, name).await?;
+        not_attached(&mut tx, tenant, name, None).await?;
+        for statement in [
+            "DELETE FROM plugin_usage WHERE tenant_id = $1 AND plugin = $2",
+            "DELETE FROM plugin_versions WHERE tenant_id = $1 AND plugin = $2",
+            "DELETE FROM plugins WHERE tenant_id = $1 AND name = $2",
+        ] {
+            sqlx::query(statement).bind(tenant.as_str()).bind(name.as_str()).execute(&mut *tx).await?;
         }
+        Ok(tx.commit().await?)
     }
 
     /// Adds a version to a tenant's own plugin; `false`: it was there already.
@@ -207,29 +191,23 @@ impl Store {
         component: Bytes,
     ) -> Result<(VersionRecord, bool), PluginError> {
         let version = digest(component.clone()).await;
-        let mut tx = self.begin().await?;
-        own(&mut tx, tenant, name).await?;
-        if let Some(there) = find_version(&mut tx, tenant.as_str(), name, version).await? {
-            return Ok((there, false));
+        let of = Of { owner: tenant.as_str(), plugin: name, version };
+        let mut there =
+            check_version(&mut *self.browse.acquire().await?, tenant, name, version, component.len()).await?;
+        loop {
+            if let Some(there) = there {
+                return Ok((there, false));
+            }
+            self.put_component(of, &component).await?;
+            let mut tx = self.begin().await?;
+            there = check_version(&mut tx, tenant, name, version, component.len()).await?;
+            // Parts are missing when a twin was added and deleted meanwhile.
+            if there.is_none() && components::is_whole(&mut tx, of, component.len()).await? {
+                let added = insert_version(&mut tx, of, component.len(), self.clock.now()).await?;
+                tx.commit().await?;
+                return Ok((added, true));
+            }
         }
-        let (versions, bytes): (i64, i64) = sqlx::query_as(
-            "SELECT COUNT(CASE WHEN plugin = $2 THEN 1 END), CAST(COALESCE(SUM(size_bytes), 0) AS BIGINT)
-             FROM plugin_versions WHERE tenant_id = $1",
-        )
-        .bind(tenant.as_str())
-        .bind(name.as_str())
-        .fetch_one(&mut *tx)
-        .await?;
-        if versions >= VERSIONS_LIMIT as i64 {
-            return Err(PluginError::TooManyVersions);
-        }
-        if u64::try_from(bytes).unwrap_or(0) + component.len() as u64 > COMPONENTS_LIMIT {
-            return Err(PluginError::TooManyBytes);
-        }
-        let now = self.clock.now();
-        let added = insert_version(&mut tx, tenant.as_str(), name, version, component, now).await?;
-        tx.commit().await?;
-        Ok((added, true))
     }
 
     /// A plugin's versions, the newest first; `None`: no such plugin.
@@ -276,13 +254,10 @@ impl Store {
     ) -> Result<Option<Bytes>, StoreError> {
         let mut connection = self.read.acquire().await?;
         let Some(owner) = owner(&mut connection, tenant, name).await? else { return Ok(None) };
-        let component: Option<Vec<u8>> = sqlx::query_scalar(COMPONENT)
-            .bind(owner)
-            .bind(name.as_str())
-            .bind(version.to_string())
-            .fetch_optional(&mut *connection)
-            .await?;
-        Ok(component.map(Bytes::from))
+        let Some(record) = find_version(&mut connection, owner, name, version).await? else { return Ok(None) };
+        let component = components::read(&mut connection, Of { owner, plugin: name, version }).await?;
+        // Else it was deleted meanwhile.
+        Ok((component.len() as u64 == record.size_bytes).then_some(component))
     }
 
     /// Deletes a version of a tenant's own plugin.
@@ -319,6 +294,9 @@ impl Store {
     pub async fn keep_built_in(&self, name: &PluginName, component: Bytes) -> Result<Version, StoreError> {
         let version = digest(component.clone()).await;
         let now = self.clock.now();
+        let of = Of { owner: BUILT_IN, plugin: name, version };
+        // Nobody deletes built-in versions, so parts that were put stay.
+        self.put_component(of, &component).await?;
         let mut tx = self.begin().await?;
         sqlx::query("INSERT INTO plugins (tenant_id, name, created_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING")
             .bind(BUILT_IN)
@@ -327,7 +305,7 @@ impl Store {
             .execute(&mut *tx)
             .await?;
         if find_version(&mut tx, BUILT_IN, name, version).await?.is_none() {
-            insert_version(&mut tx, BUILT_IN, name, version, component, now).await?;
+            insert_version(&mut tx, of, component.len(), now).await?;
         }
         tx.commit().await?;
         Ok(version)
@@ -410,30 +388,55 @@ async fn find_version(
     row.map(record).transpose()
 }
 
-async fn insert_version(
+/// Whether a tenant's own plugin has this version already; if not, whether it may be added.
+async fn check_version(
     connection: &mut SqliteConnection,
-    owner: &str,
+    tenant: &TenantId,
     name: &PluginName,
     version: Version,
-    component: Bytes,
+    size: usize,
+) -> Result<Option<VersionRecord>, PluginError> {
+    own(connection, tenant, name).await?;
+    if let Some(there) = find_version(connection, tenant.as_str(), name, version).await? {
+        return Ok(Some(there));
+    }
+    let (versions, bytes): (i64, i64) = sqlx::query_as(
+        "SELECT COUNT(CASE WHEN plugin = $2 THEN 1 END), CAST(COALESCE(SUM(size_bytes), 0) AS BIGINT)
+         FROM plugin_versions WHERE tenant_id = $1",
+    )
+    .bind(tenant.as_str())
+    .bind(name.as_str())
+    .fetch_one(connection)
+    .await?;
+    if versions >= VERSIONS_LIMIT as i64 {
+        return Err(PluginError::TooManyVersions);
+    }
+    if u64::try_from(bytes).unwrap_or(0) + size as u64 > COMPONENTS_LIMIT {
+        return Err(PluginError::TooManyBytes);
+    }
+    Ok(None)
+}
+
+async fn insert_version(
+    connection: &mut SqliteConnection,
+    of: Of<'_>,
+    size: usize,
     now: Timestamp,
 ) -> Result<VersionRecord, StoreError> {
-    let size_bytes = component.len() as u64;
     let number: i64 = sqlx::query_scalar(
-        "INSERT INTO plugin_versions (tenant_id, plugin, version, number, size_bytes, created_at, component)
-         SELECT $1, $2, $3, COALESCE(MAX(number), 0) + 1, $4, $5, $6 FROM plugin_versions
+        "INSERT INTO plugin_versions (tenant_id, plugin, version, number, size_bytes, created_at)
+         SELECT $1, $2, $3, COALESCE(MAX(number), 0) + 1, $4, $5 FROM plugin_versions
          WHERE tenant_id = $1 AND plugin = $2
          RETURNING number",
     )
-    .bind(owner)
-    .bind(name.as_str())
-    .bind(version.to_string())
-    .bind(size_bytes as i64)
+    .bind(of.owner)
+    .bind(of.plugin.as_str())
+    .bind(of.version.to_string())
+    .bind(size as i64)
     .bind(millis(now))
-    .bind(Vec::from(component))
     .fetch_one(connection)
     .await?;
-    Ok(VersionRecord { version, size_bytes, created_at: now, number })
+    Ok(VersionRecord { version: of.version, size_bytes: size as u64, created_at: now, number })
 }
 
 /// Hashing many MiB would keep this thread's other tasks waiting.

@@ -21,9 +21,7 @@ impl Store {
     /// Deletes what a deleted tenant owned, then the tenant.
     pub async fn purge_tenant(&self, tenant: &TenantId) -> Result<(), StoreError> {
         while self.delete_events(tenant, EVENTS_OF_TENANT, i64::MAX).await? != Purged::Nothing {}
-        while sqlx::query(DELETE_VERSION_OF_TENANT).bind(tenant.as_str()).execute(&self.write).await?.rows_affected()
-            > 0
-        {}
+        while sqlx::query(PART_OF_TENANT).bind(tenant.as_str()).execute(&self.write).await?.rows_affected() > 0 {}
         let mut tx = self.begin().await?;
         for statement in [
             "DELETE FROM attachments WHERE tenant_id = $1",
@@ -117,9 +115,9 @@ pub(super) const OLD_EVENTS: &str = "SELECT v.id FROM events v
          SELECT 1 FROM deliveries d
          WHERE d.tenant_id = v.tenant_id AND d.event_id = v.id AND (d.finished_at IS NULL OR d.finished_at >= $2))
      ORDER BY v.created_at LIMIT $3";
-/// Each may have many MiB: one at a time, so that others get their turn to write in between.
-const DELETE_VERSION_OF_TENANT: &str = "DELETE FROM plugin_versions WHERE tenant_id = $1 AND (plugin, version) IN (
-         SELECT plugin, version FROM plugin_versions WHERE tenant_id = $1 LIMIT 1)";
+/// One at a time, so that others get their turn to write in between.
+const PART_OF_TENANT: &str = "DELETE FROM component_parts WHERE tenant_id = $1 AND (plugin, version, part) IN (
+         SELECT plugin, version, part FROM component_parts WHERE tenant_id = $1 LIMIT 1)";
 /// What an event owns, then the event.
 pub(super) const OF_EVENT: [&str; 4] = [
     "DELETE FROM attempts WHERE tenant_id = $1 AND delivery_id IN (

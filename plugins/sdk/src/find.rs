@@ -1,6 +1,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use memchr::memchr2;
 use serde::de::IgnoredAny;
 
 use crate::pointer::{Pointer, Segment};
@@ -126,11 +127,11 @@ impl<'a> Walk<'a> {
     fn skip_string(&mut self) {
         self.at += 1;
         loop {
-            match self.byte() {
-                b'"' => break,
-                b'\\' => self.at += 2,
-                _ => self.at += 1,
+            self.at += memchr2(b'"', b'\\', &self.text.as_bytes()[self.at..]).expect("a string has an end");
+            if self.byte() == b'"' {
+                break;
             }
+            self.at += 2;
         }
         self.at += 1;
     }

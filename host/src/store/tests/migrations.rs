@@ -83,3 +83,30 @@ async fn what_the_first_schema_held_is_there_under_the_newest() {
     let leased = world.leased().await;
     assert_eq!((leased.id, leased.transformed, &leased.body[..]), (waiting, false, b"{\"old\":1}".as_slice()));
 }
+
+#[tokio::test]
+async fn components_of_the_second_schema_are_whole_under_the_newest() {
+    let folder = Folder::new();
+    let mut old = SqliteConnection::connect(&format!("{}?mode=rwc", folder.url())).await.unwrap();
+    MIGRATIONS.run_to(2, &mut old).await.unwrap();
+    sqlx::query("INSERT INTO tenants VALUES ('acme', 'Acme', 0, 7, NULL)").execute(&mut old).await.unwrap();
+    sqlx::query("INSERT INTO plugins VALUES ('acme', 'mine', 0)").execute(&mut old).await.unwrap();
+    let components = [1, 1 << 20, (1 << 20) + 1, 32 << 20].map(|size| vec![b'a'; size]);
+    for (number, component) in (1..).zip(&components) {
+        sqlx::query("INSERT INTO plugin_versions VALUES ('acme', 'mine', $1, $2, $3, 0, $4)")
+            .bind(Version::of(component).to_string())
+            .bind(number)
+            .bind(component.len() as i64)
+            .bind(component)
+            .execute(&mut old)
+            .await
+            .unwrap();
+    }
+    old.close().await.unwrap();
+
+    let store = open(&folder, &Clock::manual(at(NOW)).0).await;
+    for component in components {
+        let read = store.component(&"acme".parse().unwrap(), &"mine".parse().unwrap(), Version::of(&component)).await;
+        assert_eq!(read.unwrap().map(Vec::from), Some(component));
+    }
+}

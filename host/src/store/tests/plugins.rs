@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::domain::plugin::{COMPONENTS_LIMIT, PLUGINS_LIMIT, VERSIONS_LIMIT};
+use crate::store::components::Of;
 use crate::store::{Cursor, PluginError};
 
 #[tokio::test]
@@ -143,9 +144,55 @@ async fn a_deleted_tenant_takes_its_plugins_along() {
     let late = world.store.create_plugin(&world.acme, &"late".parse().unwrap()).await;
     assert!(matches!(late, Err(PluginError::NotFound)), "{late:?}");
     world.store.purge_tenant(&world.acme).await.unwrap();
-    for table in ["plugins", "plugin_versions", "attachments", "plugin_usage", "plugin_runs"] {
+    for table in ["plugins", "plugin_versions", "component_parts", "attachments", "plugin_usage", "plugin_runs"] {
         let count = sqlx::AssertSqlSafe(format!("SELECT COUNT(*) FROM {table}"));
         let rows: i64 = sqlx::query_scalar(count).fetch_one(&world.store.read).await.unwrap();
         assert_eq!(rows, 0, "{table}");
+    }
+}
+
+#[tokio::test]
+async fn a_component_is_kept_in_parts_and_swept_when_its_version_is_gone() {
+    let world = World::new().await;
+    let mine = world.plugin("mine").await;
+    // Ends within a part, and where a part ends.
+    let sizes = [(5 << 19) + 1, 2 << 20];
+    let components = sizes.map(|size| Bytes::from_iter((0..size).map(|n: usize| (n ^ (n >> 8) ^ (n >> 16)) as u8)));
+    let mut versions = Vec::new();
+    for component in &components {
+        let added = world.store.add_version(&world.acme, &mine, component.clone()).await.unwrap().0;
+        assert_eq!(world.store.component(&world.acme, &mine, added.version).await.unwrap().as_ref(), Some(component));
+        versions.push(added.version);
+    }
+    assert_eq!(world.parts().await, [3, 2]);
+
+    // An upload that ended half-way leaves parts that nobody sees, and that another of the same bytes completes.
+    let half = Bytes::from_static(b"half");
+    let of = Of { owner: world.acme.as_str(), plugin: &mine, version: Version::of(&half) };
+    world.store.put_component(of, &half).await.unwrap();
+    assert_eq!(world.store.component(&world.acme, &mine, of.version).await.unwrap(), None);
+    world.store.delete_version(&world.acme, &mine, versions[0]).await.unwrap();
+    world.sweep().await;
+    assert_eq!(world.parts().await, [3, 2, 1], "an upload may go on");
+    world.hand.advance(Duration::from_mins(61));
+    world.store.add_version(&world.acme, &mine, half).await.unwrap();
+    world.sweep().await;
+    assert_eq!(world.parts().await, [2, 1]);
+
+    world.store.delete_plugin(&world.acme, &mine).await.unwrap();
+    world.hand.advance(Duration::from_mins(61));
+    world.sweep().await;
+    assert!(world.parts().await.is_empty());
+}
+
+impl World {
+    async fn sweep(&self) {
+        self.store.sweep_components(self.clock.now()).await.unwrap();
+    }
+
+    /// How many each component has, in the order they were written.
+    async fn parts(&self) -> Vec<i64> {
+        let counts = "SELECT COUNT(*) FROM component_parts GROUP BY tenant_id, plugin, version ORDER BY MIN(rowid)";
+        sqlx::query_scalar(counts).fetch_all(&self.store.read).await.unwrap()
     }
 }
