@@ -2,9 +2,10 @@
 
 use core::{fmt, str};
 
+use ctutils::CtEq;
 use hmac::Mac;
 
-use crate::{HmacSha256, InvalidSecret, keyed_mac};
+use crate::{HmacSha256, InvalidSecret, finish, keyed_mac};
 
 /// An endpoint's secret, ready to sign and verify `X-Revnoxa-Signature`.
 #[derive(Clone)]
@@ -15,16 +16,24 @@ impl Key {
     ///
     /// Any text but the empty one is a key; with an empty secret anybody could sign.
     pub fn parse(secret: &str) -> Result<Self, InvalidSecret> {
+        Self::from_bytes(secret.as_bytes())
+    }
+
+    pub(crate) fn from_bytes(secret: &[u8]) -> Result<Self, InvalidSecret> {
         if secret.is_empty() {
             return Err(InvalidSecret::Empty);
         }
-        Ok(Self(keyed_mac(secret.as_bytes())))
+        Ok(Self(keyed_mac(secret)))
+    }
+
+    /// The mac of a body's first byte and on.
+    pub(crate) fn begin(&self) -> HmacSha256 {
+        self.0.clone()
     }
 
     /// The header's value for exactly these bytes of a body.
     pub fn sign(&self, body: &[u8]) -> HexSignature {
-        let mac = self.0.clone().chain_update(body).finalize().into_bytes();
-        HexSignature::encode(&mac.into())
+        HexSignature::encode(self.begin().chain_update(body))
     }
 
     /// Whether `signature`, the header's value, is this secret's for exactly these bytes of a body.
@@ -33,7 +42,7 @@ impl Key {
     /// valid value, not one for each spelling. A missing header is the empty string: refused.
     #[must_use]
     pub fn verify(&self, body: &[u8], signature: &str) -> bool {
-        decode_hex(signature).is_some_and(|mac| self.0.clone().chain_update(body).verify(&mac.into()).is_ok())
+        is_mac(self.begin().chain_update(body), signature.as_bytes())
     }
 }
 
@@ -45,7 +54,7 @@ impl fmt::Debug for Key {
 
 /// A value of `X-Revnoxa-Signature`: 64 lowercase hex digits.
 #[derive(Clone, Copy, Debug)]
-pub struct HexSignature([u8; 64]);
+pub struct HexSignature(pub(crate) [u8; 64]);
 
 impl HexSignature {
     /// The header's value.
@@ -53,35 +62,21 @@ impl HexSignature {
         str::from_utf8(&self.0).expect("hex digits are ASCII")
     }
 
-    fn encode(mac: &[u8; 32]) -> Self {
+    pub(crate) fn encode(mac: HmacSha256) -> Self {
         let mut digits = [0; 64];
-        for (pair, byte) in digits.as_chunks_mut().0.iter_mut().zip(mac) {
+        for (pair, byte) in digits.as_chunks_mut().0.iter_mut().zip(finish(mac)) {
             *pair = [hex_digit(byte >> 4), hex_digit(byte & 0xf)];
         }
         Self(digits)
     }
 }
 
+/// Without a branch: the digits of an expected signature are nobody's to time.
 fn hex_digit(nibble: u8) -> u8 {
-    match nibble {
-        0..=9 => b'0' + nibble,
-        _ => b'a' + (nibble - 10),
-    }
+    b'0' + nibble + (9u8.wrapping_sub(nibble) >> 7) * (b'a' - b'0' - 10)
 }
 
-fn decode_hex(text: &str) -> Option<[u8; 32]> {
-    let digits: &[u8; 64] = text.as_bytes().try_into().ok()?;
-    let mut bytes = [0; 32];
-    for (byte, &[high, low]) in bytes.iter_mut().zip(digits.as_chunks().0) {
-        *byte = nibble(high)? << 4 | nibble(low)?;
-    }
-    Some(bytes)
-}
-
-fn nibble(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        _ => None,
-    }
+/// Whether `signature` is this mac's, compared in constant time.
+pub(crate) fn is_mac(mac: HmacSha256, signature: &[u8]) -> bool {
+    HexSignature::encode(mac).0[..].ct_eq(signature).into()
 }

@@ -36,19 +36,33 @@
 //! never printed. A prepared key is cheap to clone and to use again: it hashes the secret only once.
 
 #![no_std]
-#![forbid(unsafe_code)]
+#![cfg_attr(not(all(feature = "npm", target_family = "wasm")), forbid(unsafe_code))]
 
 mod body;
 mod error;
 mod standard;
+#[cfg(all(feature = "npm", target_family = "wasm"))]
+mod wasm;
 
 pub use body::{HexSignature, Key};
 pub use error::{InvalidSecret, VerifyError};
 pub use standard::{DEFAULT_TOLERANCE_S, StandardHeaders, StandardKey, StandardSignature, StandardVerifier};
+
+// The Rust on the npm page runs as a test.
+#[cfg(doctest)]
+#[allow(rustdoc::invalid_codeblock_attributes, reason = "file= is for the page's other test")]
+#[doc = include_str!("../README.md")]
+mod readme {}
 
 type HmacSha256 = hmac::Hmac<sha2::Sha256>;
 
 /// HMAC-SHA256 with `key` already hashed into both pads.
 fn keyed_mac(key: &[u8]) -> HmacSha256 {
     hmac::KeyInit::new_from_slice(key).expect("HMAC takes a key of any length")
+}
+
+// Inlined twice it would be a tenth of the wasm module.
+#[inline(never)]
+fn finish(mac: HmacSha256) -> [u8; 32] {
+    hmac::Mac::finalize(mac).into_bytes().into()
 }

@@ -5,13 +5,11 @@
 
 use core::{fmt, ops::RangeInclusive, slice, str};
 
-use base64::{
-    Engine, alphabet,
-    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig, general_purpose::STANDARD},
-};
-use hmac::{Mac, digest::CtOutput};
+use base64ct::{Base64, Encoding};
+use ctutils::CtEq;
+use hmac::Mac;
 
-use crate::{HmacSha256, InvalidSecret, VerifyError, keyed_mac};
+use crate::{HmacSha256, InvalidSecret, VerifyError, finish, keyed_mac};
 
 /// How many seconds a timestamp may differ from the receiver's clock, to either side, unless a
 /// [`StandardVerifier`] says otherwise.
@@ -29,14 +27,8 @@ const MAX_SIGNATURE_BYTES: usize = 1024;
 /// The key sizes that the specification allows, in bytes ("Signature scheme").
 const KEY_BYTES: RangeInclusive<usize> = 24..=64;
 
-const PREFIX: &str = "whsec_";
-const VERSION: &str = "v1,";
-
-/// A double click does not select the padding; the Standard Webhooks libraries do without it too.
-const SECRET_BASE64: GeneralPurpose = GeneralPurpose::new(
-    &alphabet::STANDARD,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-);
+const PREFIX: &[u8] = b"whsec_";
+const VERSION: &[u8] = b"v1,";
 
 /// An endpoint's secret, ready to sign and verify the Standard Webhooks headers.
 #[derive(Clone)]
@@ -45,15 +37,16 @@ pub struct StandardKey(HmacSha256);
 impl StandardKey {
     /// Prepares a secret: `whsec_` and the base64 of 24 to 64 bytes, padded or not.
     pub fn parse(secret: &str) -> Result<Self, InvalidSecret> {
+        Self::from_bytes(secret.as_bytes())
+    }
+
+    pub(crate) fn from_bytes(secret: &[u8]) -> Result<Self, InvalidSecret> {
         if secret.is_empty() {
             return Err(InvalidSecret::Empty);
         }
         let encoded = secret.strip_prefix(PREFIX).ok_or(InvalidSecret::Prefix)?;
         let mut buffer = [0; *KEY_BYTES.end()];
-        let length = SECRET_BASE64.decode_slice(encoded, &mut buffer).map_err(|error| match error {
-            base64::DecodeSliceError::DecodeError(_) => InvalidSecret::Base64,
-            base64::DecodeSliceError::OutputSliceTooSmall => InvalidSecret::Length,
-        })?;
+        let length = decode(encoded, &mut buffer)?;
         if !KEY_BYTES.contains(&length) {
             return Err(InvalidSecret::Length);
         }
@@ -68,7 +61,7 @@ impl StandardKey {
     /// after a rotation, join both values with a space.
     pub fn sign(&self, id: &str, timestamp_s: i64, body: &[u8]) -> StandardSignature {
         let mut buffer = [0; 20];
-        StandardSignature::encode(self.mac(id, decimal(timestamp_s, &mut buffer), body))
+        StandardSignature::encode(self.mac(id.as_bytes(), decimal(timestamp_s, &mut buffer), body))
     }
 
     /// Checks a request against this key alone, with a tolerance of [`DEFAULT_TOLERANCE_S`].
@@ -77,12 +70,17 @@ impl StandardKey {
         StandardVerifier { keys: slice::from_ref(self), tolerance_s: DEFAULT_TOLERANCE_S }.verify(headers, body, now_s)
     }
 
-    fn mac(&self, id: &str, timestamp: &[u8], body: &[u8]) -> CtOutput<HmacSha256> {
+    /// The message's mac up to the body.
+    pub(crate) fn begin(&self, id: &[u8], timestamp: &[u8]) -> HmacSha256 {
         let mut mac = self.0.clone();
-        for part in [id.as_bytes(), b".", timestamp, b".", body] {
+        for part in [id, b".", timestamp, b"."] {
             mac.update(part);
         }
-        mac.finalize()
+        mac
+    }
+
+    fn mac(&self, id: &[u8], timestamp: &[u8], body: &[u8]) -> HmacSha256 {
+        self.begin(id, timestamp).chain_update(body)
     }
 }
 
@@ -117,49 +115,101 @@ impl StandardVerifier<'_> {
     /// Checks the headers, the time, then the signature, and answers with the first that fails.
     /// `now_s` is the receiver's clock in Unix seconds.
     pub fn verify(&self, headers: StandardHeaders<'_>, body: &[u8], now_s: i64) -> Result<(), VerifyError> {
-        let StandardHeaders { id, timestamp, signature } = headers;
-        if id.is_empty() || timestamp.is_empty() || signature.is_empty() {
-            return Err(VerifyError::MissingHeader);
-        }
-        if !is_valid_id(id) || signature.len() > MAX_SIGNATURE_BYTES {
-            return Err(VerifyError::InvalidHeader);
-        }
-        let timestamp_s = parse_timestamp(timestamp).ok_or(VerifyError::InvalidTimestamp)?;
-        if timestamp_s < now_s.saturating_sub(self.tolerance_s.into()) {
-            return Err(VerifyError::TimestampTooOld);
-        }
-        if timestamp_s > now_s.saturating_add(self.tolerance_s.into()) {
-            return Err(VerifyError::TimestampTooNew);
-        }
-        let matches = |key: &StandardKey| {
-            let expected = key.mac(id, timestamp.as_bytes(), body);
-            signatures(signature).any(|candidate| candidate == expected)
-        };
+        let headers = Headers::from(headers);
+        headers.check(now_s, self.tolerance_s)?;
+        let matches = |key: &StandardKey| headers.hold(key.mac(headers.id, headers.timestamp, body));
         if self.keys.iter().any(matches) { Ok(()) } else { Err(VerifyError::NoMatch) }
     }
 }
 
+/// [`StandardHeaders`] in bytes: what is not ASCII is refused, whether it is UTF-8 or not.
+pub(crate) struct Headers<'a> {
+    pub(crate) id: &'a [u8],
+    pub(crate) timestamp: &'a [u8],
+    pub(crate) signature: &'a [u8],
+}
+
+impl<'a> From<StandardHeaders<'a>> for Headers<'a> {
+    fn from(headers: StandardHeaders<'a>) -> Self {
+        let StandardHeaders { id, timestamp, signature } = headers;
+        Self { id: id.as_bytes(), timestamp: timestamp.as_bytes(), signature: signature.as_bytes() }
+    }
+}
+
+impl Headers<'_> {
+    /// Everything but the signature itself.
+    pub(crate) fn check(&self, now_s: i64, tolerance_s: u32) -> Result<(), VerifyError> {
+        if self.id.is_empty() || self.timestamp.is_empty() || self.signature.is_empty() {
+            return Err(VerifyError::MissingHeader);
+        }
+        if !is_valid_id(self.id) || self.signature.len() > MAX_SIGNATURE_BYTES {
+            return Err(VerifyError::InvalidHeader);
+        }
+        let timestamp_s = parse_timestamp(self.timestamp).ok_or(VerifyError::InvalidTimestamp)?;
+        if timestamp_s < now_s.saturating_sub(tolerance_s.into()) {
+            return Err(VerifyError::TimestampTooOld);
+        }
+        if timestamp_s > now_s.saturating_add(tolerance_s.into()) {
+            return Err(VerifyError::TimestampTooNew);
+        }
+        Ok(())
+    }
+
+    /// Whether one of the signatures is this mac's, each compared in constant time.
+    pub(crate) fn hold(&self, mac: HmacSha256) -> bool {
+        let StandardSignature(expected) = StandardSignature::encode(mac);
+        self.signature.split(|byte| *byte == b' ').any(|entry| expected[..].ct_eq(entry).into())
+    }
+}
+
 /// A full stop could move bytes between id, timestamp and body under the same signature.
-fn is_valid_id(id: &str) -> bool {
-    id.len() <= MAX_ID_BYTES && id.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'.')
+fn is_valid_id(id: &[u8]) -> bool {
+    id.len() <= MAX_ID_BYTES && id.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'.')
 }
 
 /// Only the digits that a sender prints: no sign, no leading zero.
-fn parse_timestamp(text: &str) -> Option<i64> {
+fn parse_timestamp(text: &[u8]) -> Option<i64> {
     let is_plain = text.len() <= MAX_TIMESTAMP_DIGITS
-        && text.bytes().all(|byte| byte.is_ascii_digit())
-        && (text == "0" || !text.starts_with('0'));
-    if is_plain { text.parse().ok() } else { None }
+        && text.iter().all(u8::is_ascii_digit)
+        && (text == b"0" || !text.starts_with(b"0"));
+    is_plain.then(|| text.iter().fold(0, |number, digit| number * 10 + i64::from(digit - b'0')))
 }
 
-/// The well-formed `v1` signatures of a header. Equality of a [`CtOutput`] takes constant time.
-fn signatures(header: &str) -> impl Iterator<Item = CtOutput<HmacSha256>> {
-    header.split(' ').filter_map(|entry| {
-        let encoded = entry.strip_prefix(VERSION)?;
-        let mut mac = [0; 32];
-        let length = STANDARD.decode_slice(encoded, &mut mac).ok()?;
-        (length == mac.len()).then(|| CtOutput::new(mac.into()))
-    })
+/// Decodes base64 (RFC 4648, section 4), and tells how many bytes it is; those beyond `bytes` are not kept.
+///
+/// All of the padding may be missing: a double click does not select it, and the Standard Webhooks libraries do without it
+/// too. base64ct's decoder would be a fifth of the wasm module.
+fn decode(encoded: &[u8], bytes: &mut [u8]) -> Result<usize, InvalidSecret> {
+    let digits = match encoded {
+        [rest @ .., b'=', b'='] | [rest @ .., b'='] if encoded.len().is_multiple_of(4) => rest,
+        _ => encoded,
+    };
+    let (mut rest, mut bits, mut length) = (0u32, 0, 0);
+    for digit in digits {
+        let value = match digit {
+            b'A'..=b'Z' => digit - b'A',
+            b'a'..=b'z' => digit - b'a' + 26,
+            b'0'..=b'9' => digit - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            _ => return Err(InvalidSecret::Base64),
+        };
+        rest = rest << 6 | u32::from(value);
+        bits += 6;
+        if bits >= 8 {
+            bits -= 8;
+            if let Some(byte) = bytes.get_mut(length) {
+                *byte = (rest >> bits) as u8;
+            }
+            rest &= (1 << bits) - 1;
+            length += 1;
+        }
+    }
+    // A digit that begins no byte, or bits beyond the last byte.
+    if bits == 6 || rest != 0 {
+        return Err(InvalidSecret::Base64);
+    }
+    Ok(length)
 }
 
 /// The digits of `number`, written to the end of `buffer`, without core::fmt: the wasm build is to stay small.
@@ -183,7 +233,7 @@ fn decimal(number: i64, buffer: &mut [u8; 20]) -> &[u8] {
 
 /// A value of `webhook-signature`: `v1,` and 44 base64 digits.
 #[derive(Clone, Copy, Debug)]
-pub struct StandardSignature([u8; 47]);
+pub struct StandardSignature(pub(crate) [u8; 47]);
 
 impl StandardSignature {
     /// The header's value.
@@ -191,11 +241,11 @@ impl StandardSignature {
         str::from_utf8(&self.0).expect("the version and base64 digits are ASCII")
     }
 
-    fn encode(mac: CtOutput<HmacSha256>) -> Self {
+    pub(crate) fn encode(mac: HmacSha256) -> Self {
         let mut text = [0; 47];
         let (version, digits) = text.split_at_mut(VERSION.len());
-        version.copy_from_slice(VERSION.as_bytes());
-        STANDARD.encode_slice(mac.into_bytes(), digits).expect("32 bytes are 44 base64 digits");
+        version.copy_from_slice(VERSION);
+        Base64::encode(&finish(mac), digits).expect("32 bytes are 44 base64 digits");
         Self(text)
     }
 }
