@@ -1,0 +1,3 @@
+export { GET, POST } from "../../receiver.mjs";
+
+export const runtime = "edge";

@@ -1,0 +1,20 @@
+/** What `verdicts` has to give in every runtime. */
+export const expected = {
+  signature: true,
+  "signature of bytes": true,
+  "signature of other bytes": false,
+  "no signature": false,
+  "signature of a large body": true,
+  standard: "verified",
+  "standard, for other bytes": "no_match",
+  "standard, too old": "timestamp_too_old",
+  "standard, too new": "timestamp_too_new",
+  "standard, no headers": "missing_header",
+  "standard, parsed": "body_already_read",
+  request: "evt_01 7",
+  "request, for other bytes": "no_match",
+  "request, already read": "body_already_read",
+  "request, being read": "body_already_read",
+  "request, too large": "body_too_large",
+  "not a secret": "TypeError: webhook secret does not start with whsec_",
+};
