@@ -37,8 +37,8 @@ pub struct App {
     /// Hard: drop what runs.
     hard: CancellationToken,
     writer_stop: CancellationToken,
-    /// The writer apart from the rest: it must outlive them.
-    writer: JoinSet<&'static str>,
+    /// The writers apart from the rest: they must outlive them.
+    writers: JoinSet<&'static str>,
     tasks: JoinSet<&'static str>,
 }
 
@@ -71,7 +71,7 @@ pub async fn start(config: Config, clock: Clock, program: &Path) -> anyhow::Resu
     }
     let chain = Arc::new(Chain::new(store.clone(), Arc::new(plugins)));
     let (soft, hard, writer_stop) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
-    let (writer, writer_task) = WriterTask::new(store.clone(), config.lease, config.disable_after_failing_for);
+    let (writer, writers) = WriterTask::new(store.clone(), config.lease, config.disable_after_failing_for);
     let deliver = Arc::new(Deliver::new(
         store.clone(),
         writer.clone(),
@@ -100,12 +100,14 @@ pub async fn start(config: Config, clock: Clock, program: &Path) -> anyhow::Resu
     let listener = listener.tap_io(|connection| drop(connection.set_nodelay(true)));
     let server = axum::serve(listener, http::router(state)).with_graceful_shutdown(soft.clone().cancelled_owned());
 
-    let mut writer = JoinSet::new();
-    let stop = writer_stop.clone();
-    writer.spawn(async move {
-        writer_task.run(stop).await;
-        "the writer"
-    });
+    let mut writer_tasks = JoinSet::new();
+    for task in writers {
+        let stop = writer_stop.clone();
+        writer_tasks.spawn(async move {
+            task.run(stop).await;
+            "a writer"
+        });
+    }
     let mut tasks = JoinSet::new();
     let (dispatch, dispatch_soft) = (deliver.clone(), soft.clone());
     tasks.spawn(async move {
@@ -130,7 +132,7 @@ pub async fn start(config: Config, clock: Clock, program: &Path) -> anyhow::Resu
         }
         "the HTTP server"
     });
-    Ok(App { address, config, store, deliver, soft, hard, writer_stop, writer, tasks })
+    Ok(App { address, config, store, deliver, soft, hard, writer_stop, writers: writer_tasks, tasks })
 }
 
 impl App {
@@ -162,7 +164,7 @@ impl App {
     pub async fn failed(&mut self) -> anyhow::Error {
         let ended = tokio::select! {
             Some(ended) = self.tasks.join_next() => ended,
-            Some(ended) = self.writer.join_next() => ended,
+            Some(ended) = self.writers.join_next() => ended,
             else => return anyhow::anyhow!("nothing runs"),
         };
         match ended {
@@ -198,7 +200,7 @@ impl App {
         while self.tasks.join_next().await.is_some() {}
         self.deliver.drained().await;
         self.writer_stop.cancel();
-        while let Some(ended) = self.writer.join_next().await {
+        while let Some(ended) = self.writers.join_next().await {
             failed = failed.take().or(ended.err());
         }
         self.store.close().await;

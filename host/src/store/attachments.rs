@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use sqlx::SqliteConnection;
+use sqlx::AnyConnection;
 
 use super::{Store, StoreError, parsed, plugins, unreadable};
 use crate::domain::id::{EndpointId, TenantId};
@@ -109,13 +109,13 @@ impl Store {
         if u64::try_from(settings_bytes).unwrap_or(0) > TENANT_SETTINGS_LIMIT {
             return Err(AttachError::TooMuchSettings);
         }
-        Ok(change.commit().await?)
+        Ok(change.commit_for_all().await?)
     }
 
     /// What is attached to the tenant's endpoints from `first` to `last`, each in its order.
     pub(super) async fn attachments(
         &self,
-        connection: &mut SqliteConnection,
+        connection: &mut AnyConnection,
         tenant: &TenantId,
         first: &str,
         last: &str,

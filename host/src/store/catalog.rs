@@ -1,7 +1,9 @@
 //! What accepting an event and running an attempt need of the slow-changing tables, cached.
 //!
 //! A tenant's endpoints are cached with the tenant's `endpoints_version`. The writer compares it inside its
-//! transaction, so an event never misses an endpoint that was acknowledged before it, on any host.
+//! transaction, so an event never misses an endpoint that was acknowledged before it, on any host. Where other hosts make
+//! changes too, attempts use what was compared within [`AGE`], and a change that must hold everywhere waits that long before
+//! it is acknowledged.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -12,6 +14,7 @@ use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 
 use tokio::sync::Semaphore;
 
+use super::database::Kind;
 use crate::domain::endpoint::Endpoint;
 use crate::domain::id::{EndpointId, TenantId};
 
@@ -19,6 +22,8 @@ use crate::domain::id::{EndpointId, TenantId};
 /// count as endpoints of this size.
 const ENDPOINTS_CACHED: u64 = 50_000;
 const ENDPOINT_BYTES: usize = 2 * 1024;
+/// How long a tenant's endpoints are used without a look whether another host changed them.
+const AGE: Duration = Duration::from_millis(250);
 /// A type retired on another host is refused here after this.
 const EVENT_TYPES_AGE: Duration = Duration::from_secs(1);
 
@@ -29,15 +34,27 @@ pub(super) struct TenantEndpoints {
     /// By id.
     pub(super) endpoints: Vec<Arc<Endpoint>>,
     weight: u64,
+    /// A moment when they were the newest.
+    confirmed_at: Mutex<Instant>,
 }
 
 impl TenantEndpoints {
-    /// `endpoints` by id.
-    pub(super) fn new(version: i64, endpoints: Vec<Arc<Endpoint>>) -> Self {
+    /// `endpoints` by id, read no earlier than `at`.
+    pub(super) fn new(version: i64, endpoints: Vec<Arc<Endpoint>>, at: Instant) -> Self {
         let attachments = endpoints.iter().flat_map(|endpoint| &endpoint.plugins);
         let settings_bytes: usize = attachments.map(|attachment| attachment.settings.len()).sum();
         let weight = endpoints.len() + settings_bytes.div_ceil(ENDPOINT_BYTES) + 1;
-        Self { version, endpoints, weight: weight as u64 }
+        Self { version, endpoints, weight: weight as u64, confirmed_at: Mutex::new(at) }
+    }
+
+    /// Their version was the newest when it was asked for, no earlier than `at`.
+    pub(super) fn confirm(&self, at: Instant) {
+        let mut confirmed_at = self.confirmed_at.lock().unwrap_or_else(PoisonError::into_inner);
+        *confirmed_at = at.max(*confirmed_at);
+    }
+
+    fn is_fresh(&self) -> bool {
+        self.confirmed_at.lock().unwrap_or_else(PoisonError::into_inner).elapsed() < AGE
     }
 
     pub(super) fn find(&self, id: EndpointId) -> Option<&Arc<Endpoint>> {
@@ -72,6 +89,8 @@ struct EventTypes {
 }
 
 pub(super) struct Catalog {
+    /// Whether other hosts change what is cached here.
+    shared: bool,
     tenants: Cache<TenantId, Entry, ByEndpoints>,
     /// The turn to read a whole tenant outside the writer; others read the one endpoint they need.
     pub(super) reading: Semaphore,
@@ -81,7 +100,7 @@ pub(super) struct Catalog {
 }
 
 impl Catalog {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(kind: Kind) -> Self {
         // One shard: with more, a tenant of many endpoints would be too heavy for its own.
         let options = OptionsBuilder::new()
             .shards(1)
@@ -91,11 +110,29 @@ impl Catalog {
             .expect("both capacities are given");
         let tenants =
             Cache::with_options(options, ByEndpoints, DefaultHashBuilder::default(), DefaultLifecycle::default());
-        Self { tenants, reading: Semaphore::new(1), replacing: Mutex::default(), event_types: RwLock::default() }
+        Self {
+            shared: kind == Kind::Postgres,
+            tenants,
+            reading: Semaphore::new(1),
+            replacing: Mutex::default(),
+            event_types: RwLock::default(),
+        }
+    }
+
+    /// Waits until no other host uses what it read before.
+    pub(super) async fn wait_for_others(&self) {
+        if self.shared {
+            tokio::time::sleep(AGE).await;
+        }
+    }
+
+    /// The tenant's endpoints, if nothing newer can have been acknowledged anywhere.
+    pub(super) fn endpoints(&self, tenant: &TenantId) -> Option<Arc<TenantEndpoints>> {
+        self.newest(tenant).filter(|endpoints| !self.shared || endpoints.is_fresh())
     }
 
     /// The newest endpoints known here.
-    pub(super) fn endpoints(&self, tenant: &TenantId) -> Option<Arc<TenantEndpoints>> {
+    pub(super) fn newest(&self, tenant: &TenantId) -> Option<Arc<TenantEndpoints>> {
         match self.tenants.get(tenant)? {
             Entry::Loaded(endpoints) => Some(endpoints),
             Entry::Required(_) => None,

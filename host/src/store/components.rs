@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
-use sqlx::SqliteConnection;
+use sqlx::AnyConnection;
 
 use super::{Store, StoreError, millis};
 use crate::domain::plugin::{PluginName, Version};
@@ -75,7 +75,7 @@ impl Store {
 }
 
 /// Whether all parts of a component of `size` bytes are there.
-pub(super) async fn is_whole(connection: &mut SqliteConnection, of: Of<'_>, size: usize) -> Result<bool, StoreError> {
+pub(super) async fn is_whole(connection: &mut AnyConnection, of: Of<'_>, size: usize) -> Result<bool, StoreError> {
     let bytes: i64 = sqlx::query_scalar(
         "SELECT CAST(COALESCE(SUM(LENGTH(bytes)), 0) AS BIGINT) FROM component_parts
          WHERE tenant_id = $1 AND plugin = $2 AND version = $3",
@@ -89,7 +89,7 @@ pub(super) async fn is_whole(connection: &mut SqliteConnection, of: Of<'_>, size
 }
 
 /// A component from its parts, as far as they are there.
-pub(super) async fn read(connection: &mut SqliteConnection, of: Of<'_>) -> Result<Bytes, StoreError> {
+pub(super) async fn read(connection: &mut AnyConnection, of: Of<'_>) -> Result<Bytes, StoreError> {
     let parts: Vec<Vec<u8>> = sqlx::query_scalar(PARTS)
         .bind(of.owner)
         .bind(of.plugin.as_str())

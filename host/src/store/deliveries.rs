@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use super::database::{Sql, locking};
 use super::{
     Page, PageRequest, RunRecord, Store, StoreError, batch, millis, parsed, plugin_runs, timestamp, unreadable,
 };
@@ -171,6 +172,13 @@ pub(super) const RECOVER: &str =
                      SELECT id FROM deliveries
                      WHERE tenant_id = $1 AND endpoint_id = $2 AND state = 'failed' AND created_at >= $3
                        AND finished_at <= $4 AND event_type <> 'webhook.test' LIMIT $5)";
+const RESTARTED: Sql = locking!(
+    "SELECT d.state, d.attempts, d.failures, d.next_attempt_at, d.claimable_at, e.state AS endpoint_state,
+            e.id AS endpoint_id
+     FROM deliveries d JOIN endpoints e ON e.tenant_id = d.tenant_id AND e.id = d.endpoint_id
+     WHERE d.tenant_id = $1 AND d.id = $2 AND e.deleted_at IS NULL",
+    "FOR UPDATE OF d"
+);
 pub(super) const BODY: &str = "SELECT COALESCE(
          (SELECT r.body FROM plugin_runs r
           WHERE r.tenant_id = $1 AND r.delivery_id = $3 AND r.headers IS NOT NULL ORDER BY r.attempt DESC LIMIT 1),
@@ -218,7 +226,7 @@ impl Store {
         id: DeliveryId,
     ) -> Result<Option<DeliveryHistory>, StoreError> {
         let id = id.to_string();
-        let mut snapshot = self.browse.begin().await?;
+        let mut snapshot = self.browse.begin_with(self.kind.begin_snapshot()).await?;
         let row: Option<Row> =
             sqlx::query_as(ONE).bind(tenant.as_str()).bind(&id).fetch_optional(&mut *snapshot).await?;
         let Some(row) = row else { return Ok(None) };
@@ -257,12 +265,7 @@ impl Store {
     ) -> Result<Result<(), NotRestartable>, StoreError> {
         let now = self.clock.now();
         let mut tx = self.begin().await?;
-        let row: Option<RestartRow> = sqlx::query_as(
-            "SELECT d.state, d.attempts, d.failures, d.next_attempt_at, d.claimable_at, e.state AS endpoint_state,
-                    e.id AS endpoint_id
-             FROM deliveries d JOIN endpoints e ON e.tenant_id = d.tenant_id AND e.id = d.endpoint_id
-             WHERE d.tenant_id = $1 AND d.id = $2 AND e.deleted_at IS NULL",
-        )
+        let row: Option<RestartRow> = sqlx::query_as(RESTARTED.on(self.kind))
         .bind(tenant.as_str())
         .bind(id.to_string())
         .fetch_optional(&mut *tx)
@@ -326,8 +329,8 @@ impl Store {
 
     /// Endpoints that have deliveries due, to be flagged: after a start, and in case a wake-up was lost.
     pub async fn flag_endpoints_with_due_deliveries(&self) -> Result<(), StoreError> {
-        let rows: Vec<(String, String, bool)> = sqlx::query_as(
-            "SELECT e.tenant_id, e.id, e.failing_since IS NULL FROM endpoints e
+        let rows: Vec<(String, String, Option<i64>)> = sqlx::query_as(
+            "SELECT e.tenant_id, e.id, e.failing_since FROM endpoints e
              WHERE e.state = 'active' AND EXISTS (
                  SELECT 1 FROM deliveries d
                  WHERE d.tenant_id = e.tenant_id AND d.endpoint_id = e.id AND d.state = 'pending'
@@ -338,10 +341,10 @@ impl Store {
         .await?;
         {
             let mut lanes = self.handover.lanes();
-            for (tenant, endpoint, proven) in rows {
+            for (tenant, endpoint, failing_since) in rows {
                 let tenant = parsed("endpoints", "tenant_id", &endpoint, &tenant)?;
                 let endpoint = parsed("endpoints", "id", &endpoint, &endpoint)?;
-                if proven {
+                if failing_since.is_none() {
                     lanes.presume_proven(&tenant, endpoint);
                 }
                 lanes.flag_backlog(&tenant, endpoint);

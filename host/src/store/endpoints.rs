@@ -1,10 +1,10 @@
 //! Endpoints, their secrets and states.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
-use sqlx::SqliteConnection;
+use sqlx::AnyConnection;
 
 use super::catalog::TenantEndpoints;
 use super::{Page, PageRequest, Store, StoreError, millis, parsed, timestamp, unreadable};
@@ -152,7 +152,7 @@ impl Store {
         }
         let mut connection = self.read.acquire().await?;
         if let Ok(_turn) = self.catalog.reading.try_acquire() {
-            let endpoints = self.read_endpoints(&mut connection, tenant).await?;
+            let endpoints = self.newest_endpoints(&mut connection, tenant).await?;
             return Ok(endpoints.and_then(|endpoints| endpoints.find(id).cloned()));
         }
         let row: Option<Row> = sqlx::query_as(select!("AND id = $2"))
@@ -193,7 +193,7 @@ impl Store {
         if changed.rows_affected() == 0 {
             return Ok(None);
         }
-        change.commit().await?;
+        change.commit_for_all().await?;
         self.endpoint(tenant, id).await
     }
 
@@ -228,7 +228,7 @@ impl Store {
         .bind(until.map(millis))
         .execute(change.on())
         .await?;
-        change.commit().await?;
+        change.commit_for_all().await?;
         Ok(Some(secret))
     }
 
@@ -262,7 +262,7 @@ impl Store {
         .bind(reason)
         .execute(change.on())
         .await?;
-        change.commit().await
+        change.commit_for_all().await
     }
 
     /// Enables a disabled endpoint, after dropping what it held if so wished.
@@ -302,29 +302,47 @@ impl Store {
             .bind(id.to_string())
             .execute(change.on())
             .await?;
-        change.commit().await?;
+        change.commit_for_all().await?;
         Ok(deleted.rows_affected() == 1)
     }
 
-    /// A tenant's endpoints as this connection sees them; `None`: no such tenant. Kept in the catalog.
-    pub(super) async fn read_endpoints(
+    /// A tenant's endpoints as they are now, read unless the catalog has them; `None`: no such tenant.
+    async fn newest_endpoints(
         &self,
-        connection: &mut SqliteConnection,
+        connection: &mut AnyConnection,
         tenant: &TenantId,
     ) -> Result<Option<Arc<TenantEndpoints>>, StoreError> {
+        let at = Instant::now();
         // The version first: read after the rows, it could vouch for rows older than itself.
         let version: Option<i64> =
             sqlx::query_scalar("SELECT endpoints_version FROM tenants WHERE id = $1 AND deleted_at IS NULL")
                 .bind(tenant.as_str())
                 .fetch_optional(&mut *connection)
                 .await?;
-        let Some(version) = version else { return Ok(None) };
+        match version {
+            Some(version) => self.endpoints_as_of(connection, tenant, version, at).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// A tenant's endpoints of the version that was the newest `at` that moment, read unless the catalog has them.
+    pub(super) async fn endpoints_as_of(
+        &self,
+        connection: &mut AnyConnection,
+        tenant: &TenantId,
+        version: i64,
+        at: Instant,
+    ) -> Result<Arc<TenantEndpoints>, StoreError> {
+        if let Some(cached) = self.catalog.newest(tenant).filter(|cached| cached.version == version) {
+            cached.confirm(at);
+            return Ok(cached);
+        }
         let rows: Vec<Row> =
             sqlx::query_as(select!("ORDER BY id")).bind(tenant.as_str()).fetch_all(&mut *connection).await?;
         let endpoints = self.endpoints_of(connection, tenant, rows).await?;
-        let read = Arc::new(TenantEndpoints::new(version, endpoints.into_iter().map(Arc::new).collect()));
+        let read = Arc::new(TenantEndpoints::new(version, endpoints.into_iter().map(Arc::new).collect(), at));
         self.catalog.keep(tenant, &read);
-        Ok(Some(read))
+        Ok(read)
     }
 
     /// Drops a chunk of what a disabled endpoint holds; `true`: there may be more.
@@ -348,7 +366,7 @@ impl Store {
     /// The endpoints that `rows`, sorted by id, hold, with what is attached to them.
     async fn endpoints_of(
         &self,
-        connection: &mut SqliteConnection,
+        connection: &mut AnyConnection,
         tenant: &TenantId,
         rows: Vec<Row>,
     ) -> Result<Vec<Endpoint>, StoreError> {

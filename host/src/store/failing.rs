@@ -1,74 +1,124 @@
 //! Endpoints that fail: since when, and when that is too long.
 
-use std::collections::HashSet;
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use jiff::{SignedDuration, Timestamp};
-use sqlx::SqliteConnection;
+use sqlx::{AnyConnection, Row};
 
-use super::batch::{self, Finished};
-use super::{StoreError, parsed};
-use crate::domain::id::TenantId;
+use super::batch::{Finished, Sized};
+use super::database::Kind;
+use super::{Store, StoreError, millis};
+use crate::domain::id::{EndpointId, TenantId};
 use crate::domain::outcome::{Outcome, SendError};
 
-/// Keeps account of who fails since when, and disables who failed too long or is gone. Gives the new
-/// `endpoints_version` of each tenant concerned.
+/// An endpoint that is to get no more.
+pub(super) struct Hopeless {
+    tenant: TenantId,
+    endpoint: EndpointId,
+    reason: String,
+    /// Only while it has been failing since then or longer; `None`: in any case.
+    failing_since: Option<i64>,
+}
+
+/// Keeps account of who fails since when. Gives those who failed too long or are gone.
 pub(super) async fn judge(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     finished: &[&Finished],
     now: Timestamp,
     disable_after: SignedDuration,
-) -> Result<Vec<(TenantId, i64)>, StoreError> {
-    let key = |finished: &Finished| (finished.leased.tenant.to_string(), finished.leased.endpoint.to_string());
-    let (mut good, mut bad, mut gone) = (HashSet::new(), HashSet::new(), HashSet::new());
+) -> Result<Vec<Hopeless>, StoreError> {
+    // In the order of their keys: two writers that lock the same rows must not wait for each other.
+    let mut failing: BTreeMap<(&TenantId, EndpointId), bool> = BTreeMap::new();
+    let mut hopeless = Vec::new();
     for (finished, outcome) in finished.iter().filter_map(|finished| Some((finished, asked(finished)?))) {
-        if outcome.succeeded() {
-            good.insert(key(finished));
-        } else {
-            bad.insert(key(finished));
-        }
+        let (tenant, endpoint) = (&finished.leased.tenant, finished.leased.endpoint);
+        // One success among them will do.
+        *failing.entry((tenant, endpoint)).or_insert(true) &= !outcome.succeeded();
         if finished.gone {
-            gone.insert(key(finished));
+            let (tenant, reason) = (tenant.clone(), "the receiver answered 410 Gone".to_owned());
+            hopeless.push(Hopeless { tenant, endpoint, reason, failing_since: None });
         }
     }
-    bad.retain(|endpoint| !good.contains(endpoint));
-    batch::clear_failing(connection, &good.into_iter().collect::<Vec<_>>()).await?;
-
+    let failing: Vec<((&TenantId, EndpointId), bool)> = failing.into_iter().collect();
+    mark(connection, &failing, now).await?;
     let too_long = now.saturating_sub(disable_after).unwrap_or(Timestamp::MIN).as_millisecond();
-    let mut disabled = Vec::new();
-    for (tenant, endpoint) in bad.union(&gone) {
-        let is_gone = gone.contains(&(tenant.clone(), endpoint.clone()));
-        let failing_since: Option<i64> = sqlx::query_scalar(
-            "UPDATE endpoints SET failing_since = COALESCE(failing_since, $3)
-             WHERE tenant_id = $1 AND id = $2 AND state = 'active' RETURNING failing_since",
-        )
-        .bind(tenant)
-        .bind(endpoint)
-        .bind(now.as_millisecond())
-        .fetch_optional(&mut *connection)
-        .await?;
-        let Some(failing_since) = failing_since else { continue };
-        let reason = if is_gone {
-            "the receiver answered 410 Gone".to_owned()
-        } else if failing_since <= too_long {
-            format!("every attempt failed for {}", days_and_hours(disable_after))
-        } else {
-            continue;
-        };
-        sqlx::query("UPDATE endpoints SET state = 'disabled', state_reason = $3 WHERE tenant_id = $1 AND id = $2")
-            .bind(tenant)
-            .bind(endpoint)
-            .bind(reason)
-            .execute(&mut *connection)
-            .await?;
-        let version: i64 = sqlx::query_scalar(
-            "UPDATE tenants SET endpoints_version = endpoints_version + 1 WHERE id = $1 RETURNING endpoints_version",
-        )
-        .bind(tenant)
-        .fetch_one(&mut *connection)
-        .await?;
-        disabled.push((parsed("endpoints", "tenant_id", endpoint, tenant)?, version));
+    let failing: Vec<(&TenantId, EndpointId)> = failing.into_iter().filter(|(_, fails)| *fails).map(|(of, _)| of).collect();
+    for at in failing_since(connection, &failing, too_long).await? {
+        let (tenant, endpoint) = failing[at];
+        let reason = format!("every attempt failed for {}", days_and_hours(disable_after));
+        hopeless.push(Hopeless { tenant: tenant.clone(), endpoint, reason, failing_since: Some(too_long) });
     }
-    Ok(disabled)
+    Ok(hopeless)
+}
+
+impl Store {
+    /// Disables an endpoint, if what speaks against it still holds.
+    pub(super) async fn disable_hopeless(&self, hopeless: &Hopeless) -> Result<(), StoreError> {
+        let mut change = self.begin_change(&hopeless.tenant).await?;
+        let disabled = sqlx::query(
+            "UPDATE endpoints SET state = 'disabled', state_reason = $3
+             WHERE tenant_id = $1 AND id = $2 AND state = 'active' AND deleted_at IS NULL
+               AND ($4 IS NULL OR failing_since <= $4)",
+        )
+        .bind(hopeless.tenant.as_str())
+        .bind(hopeless.endpoint.to_string())
+        .bind(hopeless.reason.as_str())
+        .bind(hopeless.failing_since)
+        .execute(change.on())
+        .await?;
+        if disabled.rows_affected() > 0 {
+            change.commit().await?;
+        }
+        Ok(())
+    }
+}
+
+/// Notes the beginning and the end of a time of failure.
+async fn mark(
+    connection: &mut AnyConnection,
+    failing: &[((&TenantId, EndpointId), bool)],
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    static UPDATE: LazyLock<Sized> = LazyLock::new(|| {
+        let head = "UPDATE endpoints SET failing_since = v.column3 FROM (VALUES";
+        let tail = ") AS v WHERE endpoints.tenant_id = v.column1 AND endpoints.id = v.column2 AND endpoints.state = 'active'
+                        AND (endpoints.failing_since IS NULL) <> (v.column3 IS NULL)";
+        Sized::new(head, 3, tail)
+    });
+    for (mut query, failing) in UPDATE.over(Kind::of(connection), failing) {
+        for ((tenant, endpoint), fails) in failing {
+            query = query.bind(tenant.to_string()).bind(endpoint.to_string()).bind(fails.then(|| millis(now)));
+        }
+        query.execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+/// Indexes of the active ones that have been failing since `since` or longer.
+async fn failing_since(
+    connection: &mut AnyConnection,
+    endpoints: &[(&TenantId, EndpointId)],
+    since: i64,
+) -> Result<Vec<usize>, StoreError> {
+    static SELECT: LazyLock<Sized> = LazyLock::new(|| {
+        let head = "SELECT v.column3 FROM (VALUES";
+        let tail = ") AS v CROSS JOIN endpoints e WHERE e.tenant_id = v.column1 AND e.id = v.column2 AND e.state = 'active'
+                        AND e.failing_since <= v.column4";
+        Sized::new(head, 4, tail)
+    });
+    let numbered: Vec<(usize, &(&TenantId, EndpointId))> = endpoints.iter().enumerate().collect();
+    let mut indexes = Vec::new();
+    for (mut query, endpoints) in SELECT.over(Kind::of(connection), &numbered) {
+        for (index, (tenant, endpoint)) in endpoints {
+            query = query.bind(tenant.to_string()).bind(endpoint.to_string()).bind(*index as i64).bind(since);
+        }
+        for row in query.fetch_all(&mut *connection).await? {
+            let index: i64 = row.try_get(0)?;
+            indexes.push(usize::try_from(index).expect("an index that we bound"));
+        }
+    }
+    Ok(indexes)
 }
 
 /// What came of asking the receiver for an event; `None`: it was not asked, or for a test.

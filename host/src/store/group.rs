@@ -2,14 +2,16 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::Instant;
 
 use jiff::{SignedDuration, Timestamp};
-use sqlx::SqliteConnection;
+use sqlx::{AnyConnection, Connection};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::batch::{self, Finished, GoesTo, KnownEvents, NewDelivery};
 use super::catalog::TenantEndpoints;
-use super::{Store, StoreError, failing, plugin_runs};
+use super::failing::{self, Hopeless};
+use super::{Store, StoreError, plugin_runs};
 use crate::domain::delivery::{Delivery, Leased};
 use crate::domain::endpoint::EndpointState;
 use crate::domain::event::Event;
@@ -51,8 +53,8 @@ pub enum AcceptError {
 pub(super) struct Accept {
     pub(super) events: Vec<Event>,
     /// The caller's bound on what waits: given back when this is done, not when the caller goes away.
-    pub(super) room: OwnedSemaphorePermit,
-    pub(super) answer: Answer,
+    pub(super) _room: OwnedSemaphorePermit,
+    pub(super) answer: oneshot::Sender<Result<Vec<Accepted>, AcceptError>>,
 }
 
 pub(super) enum Command {
@@ -75,12 +77,9 @@ pub(super) enum Command {
 /// What the commit brought that the rest of this host must learn.
 #[derive(Default)]
 pub(super) struct Effects {
-    claimed: Vec<(Vec<Leased>, Remaining)>,
     due: Vec<(TenantId, EndpointId, Timestamp)>,
-    disabled: Vec<(TenantId, i64)>,
+    pub(super) hopeless: Vec<Hopeless>,
 }
-
-type Answer = oneshot::Sender<Result<Vec<Accepted>, AcceptError>>;
 
 /// The commands of one transaction, sorted by what they need.
 pub(super) struct Group {
@@ -88,20 +87,37 @@ pub(super) struct Group {
     lease_until: Timestamp,
     /// In the order they came; what is left after [`Group::fan_out`] is for the next transaction.
     accepts: VecDeque<Accept>,
-    tests: Vec<(Event, EndpointId, oneshot::Sender<Option<Leased>>)>,
-    /// To be given to those who sent a test event once the commit is through.
-    tested: Vec<(oneshot::Sender<Option<Leased>>, Option<Leased>)>,
+    /// Those of this transaction, each with what it is to be told once the commit is through.
+    taken: Vec<(Accept, Result<Vec<Accepted>, AcceptError>)>,
+    tests: Vec<Test>,
+    /// What each of `tests` is to be told.
+    tested: Vec<Option<Leased>>,
     finished: Vec<Finished>,
     done: Vec<oneshot::Sender<()>>,
     /// Of all of `finished` together.
     room: Option<OwnedSemaphorePermit>,
     wants: Vec<Want>,
+    /// What each of `wants` brought.
+    claimed: Vec<(Vec<Leased>, Remaining)>,
     released: Vec<Leased>,
     /// To be inserted, each with its number of deliveries.
-    events: Vec<(Event, usize)>,
+    events: Vec<(Place, usize)>,
     deliveries: Vec<NewDelivery>,
-    /// To be given once the commit is through.
-    answers: Vec<(Answer, OwnedSemaphorePermit, Result<Vec<Accepted>, AcceptError>)>,
+}
+
+struct Test {
+    event: Event,
+    endpoint: EndpointId,
+    answer: oneshot::Sender<Option<Leased>>,
+}
+
+/// Where an event stands.
+#[derive(Clone, Copy)]
+enum Place {
+    /// In this one of `taken`, at this place of it.
+    Taken(usize, usize),
+    /// In this one of `tests`.
+    Test(usize),
 }
 
 impl Group {
@@ -110,16 +126,17 @@ impl Group {
             now,
             lease_until,
             accepts: VecDeque::new(),
+            taken: Vec::new(),
             tests: Vec::new(),
             tested: Vec::new(),
             finished: Vec::new(),
             done: Vec::new(),
             room: None,
             wants: Vec::new(),
+            claimed: Vec::new(),
             released: Vec::new(),
             events: Vec::new(),
             deliveries: Vec::new(),
-            answers: Vec::new(),
         };
         commands.for_each(|command| group.add(command));
         group
@@ -128,7 +145,7 @@ impl Group {
     fn add(&mut self, command: Command) {
         match command {
             Command::Accept(accept) => self.accepts.push_back(accept),
-            Command::AcceptTest { event, endpoint, answer } => self.tests.push((event, endpoint, answer)),
+            Command::AcceptTest { event, endpoint, answer } => self.tests.push(Test { event, endpoint, answer }),
             Command::Record { finished, done, room } => {
                 self.finished.push(*finished);
                 self.done.extend(done);
@@ -144,50 +161,63 @@ impl Group {
     }
 
     /// Writes all in one transaction, or nothing.
-    pub(super) async fn commit(&mut self, store: &Store, disable_after: SignedDuration) -> Result<Effects, StoreError> {
-        let mut tx = store.begin().await?;
+    pub(super) async fn commit(
+        &mut self,
+        store: &Store,
+        connection: &mut AnyConnection,
+        disable_after: SignedDuration,
+    ) -> Result<Effects, StoreError> {
+        let mut tx = connection.begin_with(store.kind.begin()).await?;
         let mut effects = Effects::default();
         self.add_tests(&mut tx).await?;
         self.fan_out(store, &mut tx).await?;
-        batch::insert_events(&mut tx, &self.events, self.now).await?;
+        let events: Vec<(&Event, usize)> =
+            self.events.iter().map(|(place, deliveries)| (self.event(*place), *deliveries)).collect();
+        batch::insert_events(&mut tx, &events, self.now).await?;
         batch::insert_deliveries(&mut tx, &self.deliveries, self.now).await?;
-        if !self.finished.is_empty() {
-            let moved = batch::move_on(&mut tx, &self.finished, self.now).await?;
-            let moved: Vec<&Finished> = moved.into_iter().map(|index| &self.finished[index]).collect();
-            batch::insert_attempts(&mut tx, &moved).await?;
-            plugin_runs::record(&mut tx, &moved).await?;
-            effects.disabled = failing::judge(&mut tx, &moved, self.now, disable_after).await?;
-            effects.due = moved.iter().filter_map(|finished| next_attempt(finished)).collect();
-        }
+        let moved = batch::move_on(&mut tx, &self.finished, self.now).await?;
+        let moved: Vec<&Finished> = moved.into_iter().map(|index| &self.finished[index]).collect();
+        batch::insert_attempts(&mut tx, &moved).await?;
+        effects.due = moved.iter().filter_map(|finished| next_attempt(finished)).collect();
         batch::release(&mut tx, &self.released).await?;
         for want in &self.wants {
-            effects.claimed.push(batch::claim(&mut tx, want, self.now, self.lease_until).await?);
+            self.claimed.push(batch::claim(&mut tx, want, self.now, self.lease_until).await?);
         }
+        // Last, because other writers may wait for what these lock.
+        plugin_runs::record(&mut tx, &moved).await?;
+        effects.hopeless = failing::judge(&mut tx, &moved, self.now, disable_after).await?;
         tx.commit().await?;
         Ok(effects)
     }
 
+    fn event(&self, place: Place) -> &Event {
+        match place {
+            Place::Taken(accept, event) => &self.taken[accept].0.events[event],
+            Place::Test(test) => &self.tests[test].event,
+        }
+    }
+
     /// Turns test events into rows, as far as their endpoints still exist.
-    async fn add_tests(&mut self, connection: &mut SqliteConnection) -> Result<(), StoreError> {
-        for (event, endpoint, answer) in std::mem::take(&mut self.tests) {
+    async fn add_tests(&mut self, connection: &mut AnyConnection) -> Result<(), StoreError> {
+        for (index, Test { event, endpoint, .. }) in self.tests.iter().enumerate() {
             let exists: Option<i64> =
                 sqlx::query_scalar("SELECT 1 FROM endpoints WHERE tenant_id = $1 AND id = $2 AND deleted_at IS NULL")
                     .bind(event.tenant.as_str())
                     .bind(endpoint.to_string())
                     .fetch_optional(&mut *connection)
                     .await?;
-            let leased = exists.map(|_| self.leased(&event, endpoint));
+            let leased = exists.map(|_| self.leased(event, *endpoint));
             if let Some(leased) = leased.clone() {
                 self.deliveries.push(NewDelivery { leased, goes_to: GoesTo::Caller });
-                self.events.push((event, 1));
+                self.events.push((Place::Test(index), 1));
             }
-            self.tested.push((answer, leased));
+            self.tested.push(leased);
         }
         Ok(())
     }
 
     /// Turns accepted events into rows: which are new, which endpoints want them.
-    async fn fan_out(&mut self, store: &Store, connection: &mut SqliteConnection) -> Result<(), StoreError> {
+    async fn fan_out(&mut self, store: &Store, connection: &mut AnyConnection) -> Result<(), StoreError> {
         if self.accepts.is_empty() {
             return Ok(());
         }
@@ -201,10 +231,10 @@ impl Group {
             .collect();
         let mut known = batch::existing_events(connection, &named).await?;
         while self.deliveries.len() < DELIVERIES
-            && let Some(Accept { events, room, answer }) = self.accepts.pop_front()
+            && let Some(accept) = self.accepts.pop_front()
         {
-            let result = self.accept(store, events, &endpoints, &mut known);
-            self.answers.push((answer, room, result));
+            let result = self.accept(store, &accept.events, &endpoints, &mut known);
+            self.taken.push((accept, result));
         }
         Ok(())
     }
@@ -212,7 +242,7 @@ impl Group {
     fn accept(
         &mut self,
         store: &Store,
-        events: Vec<Event>,
+        events: &[Event],
         endpoints: &HashMap<TenantId, Option<Arc<TenantEndpoints>>>,
         known: &mut KnownEvents,
     ) -> Result<Vec<Accepted>, AcceptError> {
@@ -244,17 +274,17 @@ impl Group {
         }
         let mut accepted = Vec::with_capacity(events.len());
         let mut lanes = store.handover.lanes();
-        for event in events {
+        for (index, event) in events.iter().enumerate() {
             let key = event.fingerprint.map(|_| (event.tenant.clone(), event.id.clone()));
             if let Some((_, deliveries)) = key.as_ref().and_then(|key| known.get(key)) {
-                accepted.push(Accepted { id: event.id, deliveries: *deliveries });
+                accepted.push(Accepted { id: event.id.clone(), deliveries: *deliveries });
                 continue;
             }
             let endpoints = endpoints.get(&event.tenant).and_then(Option::as_ref).expect("looked at above");
             let wanting = endpoints.endpoints.iter().filter(|endpoint| endpoint.wants(&event.event_type));
             let before = self.deliveries.len();
             for endpoint in wanting {
-                let leased = self.leased(&event, endpoint.id);
+                let leased = self.leased(event, endpoint.id);
                 let goes_to = match endpoint.state {
                     EndpointState::Active if lanes.reserve(&event.tenant, endpoint.id) => GoesTo::Lane,
                     EndpointState::Active => GoesTo::Table,
@@ -267,7 +297,7 @@ impl Group {
                 known.insert(key, (event.fingerprint.map(|fingerprint| fingerprint.to_vec()), deliveries));
             }
             accepted.push(Accepted { id: event.id.clone(), deliveries });
-            self.events.push((event, deliveries));
+            self.events.push((Place::Taken(self.taken.len(), index), deliveries));
         }
         Ok(accepted)
     }
@@ -289,9 +319,6 @@ impl Group {
 
     /// After the commit: everyone learns what came of it. Gives what was too much for one transaction.
     pub(super) fn answer(self, store: &Store, effects: Effects) -> Vec<Command> {
-        for (tenant, version) in effects.disabled {
-            store.catalog.require(&tenant, version);
-        }
         {
             let mut lanes = store.handover.lanes();
             for NewDelivery { leased, goes_to } in self.deliveries {
@@ -308,17 +335,17 @@ impl Group {
             for leased in self.released {
                 lanes.flag_backlog(&leased.tenant, leased.endpoint);
             }
-            for (want, claimed) in self.wants.iter().zip(effects.claimed) {
+            for (want, claimed) in self.wants.iter().zip(self.claimed) {
                 lanes.claimed(want, Some(claimed));
             }
         }
         store.handover.wake.notify_one();
         // Whoever no longer waits for its answer has gone; what it asked for is done all the same.
-        for (answer, _room, result) in self.answers {
-            let _ = answer.send(result);
+        for (accept, result) in self.taken {
+            let _ = accept.answer.send(result);
         }
-        for (answer, leased) in self.tested {
-            let _ = answer.send(leased);
+        for (test, leased) in self.tests.into_iter().zip(self.tested) {
+            let _ = test.answer.send(leased);
         }
         for done in self.done {
             let _ = done.send(());
@@ -326,21 +353,38 @@ impl Group {
         self.accepts.into_iter().map(Command::Accept).collect()
     }
 
-    /// After a failure: promises are taken back, events refused. Gives what must be tried again.
-    pub(super) fn undo(self, store: &Store) -> Vec<Command> {
+    /// After another writer came in between: takes back what was promised, to be committed once more.
+    pub(super) fn rewind(&mut self, store: &Store) {
         {
             let mut lanes = store.handover.lanes();
-            for NewDelivery { leased, .. } in self.deliveries.iter().filter(|new| new.goes_to == GoesTo::Lane) {
+            for NewDelivery { leased, .. } in self.deliveries.drain(..).filter(|new| new.goes_to == GoesTo::Lane) {
                 lanes.unreserve(&leased.tenant, leased.endpoint);
             }
+        }
+        self.events.clear();
+        self.tested.clear();
+        self.claimed.clear();
+        for (accept, _) in self.taken.drain(..).rev() {
+            self.accepts.push_front(accept);
+        }
+    }
+
+    /// After a failure: promises are taken back, events refused. Gives what must be tried again.
+    pub(super) fn undo(mut self, store: &Store) -> Vec<Command> {
+        // Should the commit be through all the same, these leases are ours, and nobody works on them.
+        let fresh = self.deliveries.iter().filter(|new| matches!(new.goes_to, GoesTo::Lane | GoesTo::Caller));
+        self.released.extend(fresh.map(|new| new.leased.clone()));
+        self.released.extend(std::mem::take(&mut self.claimed).into_iter().flat_map(|(leased, _)| leased));
+        self.rewind(store);
+        {
+            let mut lanes = store.handover.lanes();
             for want in &self.wants {
                 lanes.claimed(want, None);
             }
         }
         store.handover.wake.notify_one();
-        let refused = self.answers.into_iter().map(|(answer, ..)| answer);
-        for answer in refused.chain(self.accepts.into_iter().map(|accept| accept.answer)) {
-            let _ = answer.send(Err(AcceptError::Unavailable));
+        for accept in self.accepts {
+            let _ = accept.answer.send(Err(AcceptError::Unavailable));
         }
         let mut again: Vec<Command> = Vec::with_capacity(self.finished.len() + 1);
         let mut room = self.room;
@@ -361,18 +405,14 @@ impl Group {
 /// must not keep other tenants' events out.
 async fn current_endpoints(
     store: &Store,
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     tenants: &[TenantId],
 ) -> Result<HashMap<TenantId, Option<Arc<TenantEndpoints>>>, StoreError> {
     let mut current = HashMap::with_capacity(tenants.len());
+    let at = Instant::now();
     for (tenant, version) in batch::endpoints_versions(connection, tenants).await? {
-        if let Some(cached) = store.catalog.endpoints(&tenant).filter(|cached| cached.version == version) {
-            current.insert(tenant, Some(cached));
-            continue;
-        }
-        match store.read_endpoints(connection, &tenant).await {
-            Ok(Some(endpoints)) => drop(current.insert(tenant, Some(endpoints))),
-            Ok(None) => {}
+        match store.endpoints_as_of(connection, &tenant, version, at).await {
+            Ok(endpoints) => drop(current.insert(tenant, Some(endpoints))),
             Err(error @ StoreError::Unreadable { .. }) => {
                 tracing::error!(tenant.id = %tenant, error = &error as &dyn std::error::Error, "events are refused");
                 current.insert(tenant, None);

@@ -1,12 +1,14 @@
-//! The only user of sqlx: durable state on SQLite. Functions take and return domain types; rows stay here.
+//! The only user of sqlx: durable state on SQLite or PostgreSQL. Functions take and return domain types; rows stay here.
 //!
-//! All writes go through one connection, in turn: SQLite has one writer anyway, and its waiting line is fair where
-//! SQLite's own lock is not. Events and attempts pass the group-commit writer, which commits many of them at once.
+//! Each statement has one text for both databases, but for the few that [`database`] and [`batch`] have twice. Events and
+//! attempts pass the group-commit writers, each of which commits many of them at once: one on SQLite, where all writes go
+//! through one connection in turn, several on PostgreSQL.
 
 mod attachments;
 mod batch;
 mod catalog;
 mod components;
+mod database;
 mod deliveries;
 mod endpoints;
 mod event_types;
@@ -25,16 +27,14 @@ mod tests;
 mod tokens;
 mod writer;
 
-use std::fs::{DirBuilder, File, TryLockError};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Sqlite, SqliteConnection, Transaction};
+use sqlx::{Any, AnyConnection, AnyPool, Transaction};
 
 use crate::clock::Clock;
 use crate::config::MasterKey;
@@ -43,6 +43,7 @@ use crate::domain::id::TenantId;
 pub use attachments::{AttachError, TENANT_SETTINGS_LIMIT};
 pub use batch::{Attempt, Finished};
 use catalog::Catalog;
+use database::{Database, Kind};
 pub use deliveries::{AttemptRecord, DeliveryHistory, DeliveryRecord, Filter, NotRestartable};
 pub use endpoints::{EndpointChange, Held, NewEndpoint};
 pub use event_types::{EventTypeRecord, Retired};
@@ -58,14 +59,8 @@ pub use tenants::Tenant;
 pub use tokens::TokenRecord;
 pub use writer::{Writer, WriterTask};
 
-/// Connections of each of the two pools that read; each costs a thread and about 2 MiB of page cache.
-const READERS: u32 = 3;
-/// How long a request waits for its turn to write before it is told that we are busy.
-const WRITE_TURN: Duration = Duration::from_secs(5);
-/// Statements kept prepared on each connection: those of [`batch`] come in nine sizes.
-const STATEMENTS: usize = 256;
-
-static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/sqlite");
+/// How long PostgreSQL has for what others wait for.
+const LIMIT: Duration = Duration::from_millis(1_500);
 
 /// Something went wrong that the caller cannot mend by asking differently.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +80,15 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// Another transaction came in between: the same again may well succeed.
+    fn is_conflict(&self) -> bool {
+        let Self::Unavailable(sqlx::Error::Database(error)) = self else { return false };
+        // Unique violation, serialization failure, deadlock (https://www.postgresql.org/docs/current/errcodes-appendix.html).
+        error.code().is_some_and(|code| ["23505", "40001", "40P01"].contains(&&*code))
+    }
+}
+
 /// Why a database cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -99,11 +103,11 @@ pub enum OpenError {
         /// Why.
         source: std::io::Error,
     },
-    /// SQLite says no.
-    #[error("cannot open the database {path}")]
+    /// The database says no.
+    #[error("cannot open the database {place}")]
     Database {
-        /// The file.
-        path: PathBuf,
+        /// Its file, or its host and name.
+        place: String,
         /// Why.
         source: sqlx::Error,
     },
@@ -120,11 +124,11 @@ pub enum OpenError {
 
 /// The open database.
 pub struct Store {
-    /// For what the host itself must know: tokens, endpoints, what is due.
-    read: SqlitePool,
-    /// For the lists and the history that callers browse: however long they take, the host goes on.
-    browse: SqlitePool,
-    write: SqlitePool,
+    kind: Kind,
+    /// As in [`Database`].
+    read: AnyPool,
+    browse: AnyPool,
+    write: AnyPool,
     sealer: Sealer,
     catalog: Catalog,
     clock: Clock,
@@ -137,39 +141,14 @@ pub struct Store {
 impl Store {
     /// Opens the database at `url`, brings its schema up to date and checks the master key.
     pub async fn open(url: &str, key: &MasterKey, clock: Clock, handover: Arc<Handover>) -> Result<Self, OpenError> {
-        let path = PathBuf::from(url.trim_start_matches("sqlite://"));
-        let failed = |source| OpenError::Database { path: path.clone(), source };
-        make_file(&path)?;
-        let options = SqliteConnectOptions::from_str("sqlite://")
-            .map_err(failed)?
-            .filename(&path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            // NORMAL loses acknowledged events in a power cut; FULL costs next to nothing when commits are grouped.
-            .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(WRITE_TURN)
-            .statement_cache_capacity(STATEMENTS);
-        let pool = |connections| {
-            SqlitePoolOptions::new()
-                .max_connections(connections)
-                .acquire_timeout(WRITE_TURN)
-                .max_lifetime(None)
-                .idle_timeout(None)
-                .test_before_acquire(false)
-        };
-        let write = pool(1).connect_with(options.clone()).await.map_err(failed)?;
-        MIGRATIONS.run(&write).await?;
-        // The first migration wrote the planner's statistics, which a connection reads when it opens.
-        sqlx::query("ANALYZE sqlite_schema").execute(&write).await.map_err(failed)?;
-        let options = options.read_only(true);
-        let read = pool(READERS).connect_with(options.clone()).await.map_err(failed)?;
-        let browse = pool(READERS).connect_with(options).await.map_err(failed)?;
+        let database = Database::open(url).await?;
         let store = Self {
-            read,
-            browse,
-            write,
+            kind: database.kind,
+            read: database.read,
+            browse: database.browse,
+            write: database.write,
             sealer: Sealer::new(key),
-            catalog: Catalog::new(),
+            catalog: Catalog::new(database.kind),
             clock,
             handover,
             lock: None,
@@ -179,19 +158,20 @@ impl Store {
         Ok(store)
     }
 
-    /// As [`Store::open`], for the one process that delivers from this file: takes back what a process that died
-    /// had leased.
+    /// As [`Store::open`], to deliver from this database. On SQLite that is one process at a time, which takes back what one
+    /// that died had leased; on PostgreSQL others may, and leases run out.
     pub async fn open_to_serve(
         url: &str,
         key: &MasterKey,
         clock: Clock,
         handover: Arc<Handover>,
     ) -> Result<Self, OpenError> {
-        let path = PathBuf::from(url.trim_start_matches("sqlite://"));
-        let lock = lock(&path)?;
+        let lock = database::lock(url)?;
         let mut store = Self::open(url, key, clock, handover).await?;
-        store.release_all_leases().await?;
-        store.lock = Some(lock);
+        if lock.is_some() {
+            store.release_all_leases().await?;
+        }
+        store.lock = lock;
         Ok(store)
     }
 
@@ -216,60 +196,79 @@ impl Store {
         const PLACE: [&str; 1] = ["installation.key_check"];
         const TEXT: &[u8] = b"revnoxa";
         let mut tx = self.begin().await?;
-        let sealed: Option<Vec<u8>> = sqlx::query_scalar("SELECT key_check FROM installation")
-            .fetch_optional(&mut *tx)
+        // Of several hosts that start on a new database at once one is first, and the others check theirs against it.
+        sqlx::query("INSERT INTO installation (one, key_check, created_at) VALUES (1, $1, $2) ON CONFLICT DO NOTHING")
+            .bind(self.sealer.seal(&PLACE, TEXT))
+            .bind(self.clock.now().as_millisecond())
+            .execute(&mut *tx)
             .await
             .map_err(StoreError::from)?;
-        match sealed {
-            Some(sealed) => match self.sealer.open(&PLACE, &sealed) {
-                Some(text) if text == TEXT => Ok(()),
-                _ => Err(OpenError::WrongMasterKey),
-            },
-            None => {
-                sqlx::query("INSERT INTO installation (one, key_check, created_at) VALUES (1, $1, $2)")
-                    .bind(self.sealer.seal(&PLACE, TEXT))
-                    .bind(self.clock.now().as_millisecond())
-                    .execute(&mut *tx)
-                    .await
-                    .map_err(StoreError::from)?;
-                Ok(tx.commit().await.map_err(StoreError::from)?)
-            }
+        let sealed: Vec<u8> = sqlx::query_scalar("SELECT key_check FROM installation")
+            .fetch_one(&mut *tx)
+            .await
+            .map_err(StoreError::from)?;
+        match self.sealer.open(&PLACE, &sealed) {
+            Some(text) if text == TEXT => Ok(tx.commit().await.map_err(StoreError::from)?),
+            _ => Err(OpenError::WrongMasterKey),
         }
     }
 
-    async fn begin(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
-        // Deferred transactions that turn into writers hit SQLITE_BUSY without waiting.
-        Ok(self.write.begin_with("BEGIN IMMEDIATE").await?)
+    /// Bounds what waits for the network. A SQLite file may be slow, but it is here.
+    async fn within_limit<T>(&self, work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        if self.kind == Kind::Sqlite {
+            return work.await;
+        }
+        let timed_out = |_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()).into());
+        tokio::time::timeout(LIMIT, work).await.unwrap_or_else(timed_out)
     }
 
-    /// Begins a change to what the catalog caches of a tenant.
+    async fn begin(&self) -> Result<Transaction<'static, Any>, StoreError> {
+        Ok(self.write.begin_with(self.kind.begin()).await?)
+    }
+
+    /// Begins a change to what a tenant owns, one at a time, as all changes are on SQLite.
+    async fn begin_for(&self, tenant: &TenantId) -> Result<Transaction<'static, Any>, StoreError> {
+        let mut tx = self.begin().await?;
+        if self.kind == Kind::Postgres {
+            sqlx::query("SELECT 1 FROM tenants WHERE id = $1 FOR UPDATE")
+                .bind(tenant.as_str())
+                .execute(&mut *tx)
+                .await?;
+        }
+        Ok(tx)
+    }
+
+    /// Begins a change to what the catalog caches of a tenant, one at a time.
     async fn begin_change<'s>(&'s self, tenant: &'s TenantId) -> Result<Change<'s>, StoreError> {
-        Ok(Change { tx: self.begin().await?, store: self, tenant })
+        let mut tx = self.begin().await?;
+        let version = sqlx::query_scalar(
+            "UPDATE tenants SET endpoints_version = endpoints_version + 1 WHERE id = $1 RETURNING endpoints_version",
+        )
+        .bind(tenant.as_str())
+        .fetch_optional(&mut *tx)
+        .await?;
+        Ok(Change { tx, store: self, tenant, version })
     }
 }
 
 /// A transaction that changes a tenant's endpoints.
 struct Change<'s> {
-    tx: Transaction<'static, Sqlite>,
+    tx: Transaction<'static, Any>,
     store: &'s Store,
     tenant: &'s TenantId,
+    /// After the change; `None`: there is no such tenant.
+    version: Option<i64>,
 }
 
 impl Change<'_> {
-    fn on(&mut self) -> &mut SqliteConnection {
+    fn on(&mut self) -> &mut AnyConnection {
         &mut self.tx
     }
 
-    /// Commits; after it nobody uses what was cached before.
-    async fn commit(mut self) -> Result<(), StoreError> {
-        let version: Option<i64> = sqlx::query_scalar(
-            "UPDATE tenants SET endpoints_version = endpoints_version + 1 WHERE id = $1 RETURNING endpoints_version",
-        )
-        .bind(self.tenant.as_str())
-        .fetch_optional(&mut *self.tx)
-        .await?;
+    /// Commits; after it nobody on this host uses what was cached before.
+    async fn commit(self) -> Result<(), StoreError> {
         // Before the commit: should our caller go away meanwhile, the change is made all the same.
-        match version {
+        match self.version {
             Some(version) => self.store.catalog.require(self.tenant, version),
             None => self.store.catalog.forget(self.tenant),
         }
@@ -279,31 +278,14 @@ impl Change<'_> {
         }
         Ok(committed?)
     }
-}
 
-fn lock(database: &Path) -> Result<File, OpenError> {
-    let path = database.with_extension("lock");
-    let folder = |source| OpenError::Folder { path: path.clone(), source };
-    make_folder(&path)?;
-    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(folder)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::InUse(database.to_owned())),
-        Err(TryLockError::Error(source)) => Err(folder(source)),
+    /// Commits; after it nobody on any host uses what was cached before.
+    async fn commit_for_all(self) -> Result<(), StoreError> {
+        let catalog = &self.store.catalog;
+        self.commit().await?;
+        catalog.wait_for_others().await;
+        Ok(())
     }
-}
-
-/// Payloads are nobody else's business: a file and a folder that we make are their owner's only.
-fn make_file(path: &Path) -> Result<(), OpenError> {
-    make_folder(path)?;
-    let made = File::options().create(true).append(true).mode(0o600).open(path);
-    made.map(drop).map_err(|source| OpenError::Folder { path: path.to_owned(), source })
-}
-
-fn make_folder(file: &Path) -> Result<(), OpenError> {
-    let Some(folder) = file.parent() else { return Ok(()) };
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
-    made.map_err(|source| OpenError::Folder { path: folder.to_owned(), source })
 }
 
 fn millis(at: Timestamp) -> i64 {

@@ -5,9 +5,10 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use bytes::Bytes;
-use sqlx::{AssertSqlSafe, Row, SqliteConnection};
+use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
 use super::batch::{Finished, Sized};
+use super::database::Kind;
 use super::{Store, StoreError, unreadable};
 use crate::domain::delivery::Leased;
 use crate::domain::header::PluginHeaders;
@@ -123,7 +124,7 @@ impl Store {
 
 /// Every call for a delivery, in the order they were made.
 pub(super) async fn runs(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     tenant: &TenantId,
     id: &str,
 ) -> Result<Vec<RunRecord>, StoreError> {
@@ -139,7 +140,7 @@ pub(super) async fn runs(
 }
 
 /// Stores what plugins did and decided, where any ran.
-pub(super) async fn record(connection: &mut SqliteConnection, finished: &[&Finished]) -> Result<(), StoreError> {
+pub(super) async fn record(connection: &mut AnyConnection, finished: &[&Finished]) -> Result<(), StoreError> {
     let decided: Vec<&Finished> =
         finished.iter().filter(|finished| finished.plugins.is_some() || finished.reason.is_some()).copied().collect();
     if decided.is_empty() {
@@ -169,15 +170,15 @@ pub(super) fn size_bytes(ran: &Ran) -> usize {
     ran.runs.iter().map(of_run).sum::<usize>() + of_output
 }
 
-async fn mark_deliveries(connection: &mut SqliteConnection, decided: &[&Finished]) -> Result<(), StoreError> {
+async fn mark_deliveries(connection: &mut AnyConnection, decided: &[&Finished]) -> Result<(), StoreError> {
     static UPDATE: LazyLock<Sized> = LazyLock::new(|| {
         let head = "UPDATE deliveries SET state_reason = v.column3,
                         transformed = CASE WHEN v.column4 = 1 THEN 1 ELSE deliveries.transformed END
                     FROM (VALUES";
         let tail = ") AS v WHERE deliveries.tenant_id = v.column1 AND deliveries.id = v.column2";
-        Sized::new(head, &["", "", "", "BIGINT"], tail)
+        Sized::new(head, 4, tail)
     });
-    for (mut query, decided) in UPDATE.over(decided) {
+    for (mut query, decided) in UPDATE.over(Kind::of(connection), decided) {
         for Finished { leased, plugins, reason, .. } in decided {
             let transformed = plugins.as_ref().is_some_and(|ran| ran.output.is_some());
             query = query
@@ -191,13 +192,13 @@ async fn mark_deliveries(connection: &mut SqliteConnection, decided: &[&Finished
     Ok(())
 }
 
-async fn insert_runs(connection: &mut SqliteConnection, ran: &[(&Leased, &Ran)]) -> Result<(), StoreError> {
+async fn insert_runs(connection: &mut AnyConnection, ran: &[(&Leased, &Ran)]) -> Result<(), StoreError> {
     static UPSERT: LazyLock<Sized> = LazyLock::new(|| {
         let head = "INSERT INTO plugin_runs (tenant_id, delivery_id, attempt, runs, headers, body) VALUES";
         // A drop makes no attempt: after a retry by hand the next one has its number.
         let tail = "ON CONFLICT (tenant_id, delivery_id, attempt)
                     DO UPDATE SET runs = excluded.runs, headers = excluded.headers, body = excluded.body";
-        Sized::new(head, &[""; 6], tail)
+        Sized::new(head, 6, tail)
     });
     let mut rest = ran;
     while !rest.is_empty() {
@@ -208,7 +209,7 @@ async fn insert_runs(connection: &mut SqliteConnection, ran: &[(&Leased, &Ran)])
         };
         let (these, later) = rest.split_at(rest.iter().take_while(fits).count().max(1));
         rest = later;
-        for (mut query, ran) in UPSERT.over(these) {
+        for (mut query, ran) in UPSERT.over(Kind::of(connection), these) {
             for (leased, ran) in ran {
                 let headers = ran.output.as_ref().map(|output| output.headers.iter().collect::<Vec<_>>());
                 let body = ran.output.as_ref().map(|output| &output.body).filter(|body| **body != leased.body);
@@ -227,7 +228,7 @@ async fn insert_runs(connection: &mut SqliteConnection, ran: &[(&Leased, &Ran)])
 }
 
 /// Adds to what is known of each version that still exists.
-async fn add_usage(connection: &mut SqliteConnection, ran: &[(&Leased, &Ran)]) -> Result<(), StoreError> {
+async fn add_usage(connection: &mut AnyConnection, ran: &[(&Leased, &Ran)]) -> Result<(), StoreError> {
     static UPSERT: LazyLock<Sized> = LazyLock::new(|| {
         let failures = FailureKind::ALL.map(FailureKind::name);
         let sum = |column: &str| format!("{column} = plugin_usage.{column} + excluded.{column}");
@@ -246,9 +247,7 @@ async fn add_usage(connection: &mut SqliteConnection, ran: &[(&Leased, &Ran)]) -
                      THEN excluded.memory_peak_bytes ELSE plugin_usage.memory_peak_bytes END",
             sums.join(", ")
         );
-        let mut columns = vec!["BIGINT"; 6 + failures.len()];
-        columns[..3].fill("");
-        Sized::new(&head, &columns, &tail)
+        Sized::new(&head, 6 + failures.len(), &tail)
     });
     let mut usage: HashMap<(&TenantId, &PluginName, Version), PluginUsage> = HashMap::new();
     for (leased, run) in ran.iter().flat_map(|(leased, ran)| ran.runs.iter().map(|run| (*leased, run))) {
@@ -261,8 +260,10 @@ async fn add_usage(connection: &mut SqliteConnection, ran: &[(&Leased, &Ran)]) -
         }
     }
     let integer = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-    let usage: Vec<_> = usage.into_iter().collect();
-    for (mut query, usage) in UPSERT.over(&usage) {
+    let mut usage: Vec<_> = usage.into_iter().collect();
+    // Always in the same order: two writers that lock the same rows must not wait for each other.
+    usage.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+    for (mut query, usage) in UPSERT.over(Kind::of(connection), &usage) {
         for ((tenant, plugin, version), usage) in usage {
             query = query
                 .bind(tenant.to_string())

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use sqlx::SqliteConnection;
+use sqlx::AnyConnection;
 
 use super::components::{self, Of};
 use super::{Page, PageRequest, Store, StoreError, millis, parsed, timestamp, unreadable};
@@ -116,7 +116,7 @@ impl Store {
     /// Creates a plugin without versions.
     pub async fn create_plugin(&self, tenant: &TenantId, name: &PluginName) -> Result<PluginRecord, PluginError> {
         let now = self.clock.now();
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin_for(tenant).await?;
         match owner(&mut tx, tenant, name).await? {
             Some(BUILT_IN) => return Err(PluginError::BuiltIn),
             Some(_) => return Err(PluginError::NameTaken),
@@ -170,7 +170,7 @@ impl Store {
 
     /// Deletes a plugin with its versions.
     pub async fn delete_plugin(&self, tenant: &TenantId, name: &PluginName) -> Result<(), PluginError> {
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin_for(tenant).await?;
         own(&mut tx, tenant, name).await?;
         not_attached(&mut tx, tenant, name, None).await?;
         for statement in [
@@ -199,7 +199,7 @@ impl Store {
                 return Ok((there, false));
             }
             self.put_component(of, &component).await?;
-            let mut tx = self.begin().await?;
+            let mut tx = self.begin_for(tenant).await?;
             there = check_version(&mut tx, tenant, name, version, component.len()).await?;
             // Parts are missing when a twin was added and deleted meanwhile.
             if there.is_none() && components::is_whole(&mut tx, of, component.len()).await? {
@@ -267,7 +267,7 @@ impl Store {
         name: &PluginName,
         version: Version,
     ) -> Result<(), PluginError> {
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin_for(tenant).await?;
         own(&mut tx, tenant, name).await?;
         not_attached(&mut tx, tenant, name, Some(version)).await?;
         let mut deleted = 0;
@@ -314,7 +314,7 @@ impl Store {
 
 /// Whose plugin a tenant means by this name: its own, else the built-in one. `None`: no such.
 async fn owner<'t>(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     tenant: &'t TenantId,
     name: &PluginName,
 ) -> Result<Option<&'t str>, StoreError> {
@@ -329,7 +329,7 @@ async fn owner<'t>(
 }
 
 /// The tenant's own plugin is there to be changed.
-async fn own(connection: &mut SqliteConnection, tenant: &TenantId, name: &PluginName) -> Result<(), PluginError> {
+async fn own(connection: &mut AnyConnection, tenant: &TenantId, name: &PluginName) -> Result<(), PluginError> {
     match owner(connection, tenant, name).await? {
         Some(BUILT_IN) => Err(PluginError::BuiltIn),
         Some(_) => Ok(()),
@@ -339,7 +339,7 @@ async fn own(connection: &mut SqliteConnection, tenant: &TenantId, name: &Plugin
 
 /// No endpoint has the plugin, or with a version that version, attached.
 async fn not_attached(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     tenant: &TenantId,
     name: &PluginName,
     version: Option<Version>,
@@ -361,7 +361,7 @@ async fn not_attached(
 
 /// Whether the tenant may attach this version.
 pub(super) async fn is_there(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     tenant: &TenantId,
     name: &PluginName,
     version: Version,
@@ -371,7 +371,7 @@ pub(super) async fn is_there(
 }
 
 async fn find_version(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     owner: &str,
     name: &PluginName,
     version: Version,
@@ -390,7 +390,7 @@ async fn find_version(
 
 /// Whether a tenant's own plugin has this version already; if not, whether it may be added.
 async fn check_version(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     tenant: &TenantId,
     name: &PluginName,
     version: Version,
@@ -418,7 +418,7 @@ async fn check_version(
 }
 
 async fn insert_version(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     of: Of<'_>,
     size: usize,
     now: Timestamp,

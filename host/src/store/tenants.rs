@@ -74,7 +74,7 @@ impl Store {
             .bind(now)
             .execute(change.on())
             .await?;
-        change.commit().await?;
+        change.commit_for_all().await?;
         Ok(deleted.rows_affected() == 1)
     }
 }

@@ -26,6 +26,10 @@ impl Store {
         let token = Token::from_bytes(&scope, rand::random());
         let id = TokenId::new(now);
         let tenant = tenant_of(&scope);
+        let mut tx = match &scope {
+            Scope::Tenant(tenant) => self.begin_for(tenant).await?,
+            Scope::Operator | Scope::Producer => self.begin().await?,
+        };
         let created = sqlx::query(
             "INSERT INTO tokens (id, hash, scope, tenant_id, created_at)
              SELECT $1, $2, $3, $4, $5
@@ -36,8 +40,9 @@ impl Store {
         .bind(scope.name())
         .bind(tenant)
         .bind(millis(now))
-        .execute(&self.write)
+        .execute(&mut *tx)
         .await?;
+        tx.commit().await?;
         Ok((created.rows_affected() == 1).then(|| (TokenRecord { id, scope: scope.clone(), created_at: now }, token)))
     }
 

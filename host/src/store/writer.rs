@@ -1,15 +1,19 @@
-//! The group-commit writer: one task drains what waits, writes it in one transaction, and answers everyone after the
-//! commit. Its cost is the commit's, so the busier it is, the cheaper each event.
+//! The group-commit writers: each drains what waits, writes it in one transaction, and answers everyone after the commit.
+//! Its cost is the commit's, so the busier they are, the cheaper each event. On PostgreSQL there are several: while one commits,
+//! another drains.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use sqlx::Any;
+use sqlx::pool::PoolConnection;
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::batch::Finished;
-use super::group::{Accept, AcceptError, Accepted, Command, Group};
+use super::database::Kind;
+use super::group::{Accept, AcceptError, Accepted, Command, Effects, Group};
 use super::{Store, StoreError, plugin_runs};
 use crate::domain::delivery::Leased;
 use crate::domain::event::Event;
@@ -22,6 +26,8 @@ const QUEUE: usize = 1_024;
 const COMMANDS: usize = 256;
 /// What plugins made and is not yet stored at most, in KiB; whoever brings more waits for room.
 const PLUGINS_KIB: usize = 64 * 1024;
+/// How often a transaction is tried that another writer came in between of, before it counts as failed.
+const TRIES: u32 = 4;
 /// Pause after a failed transaction; what must not be lost is then tried again.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -38,7 +44,7 @@ impl Writer {
     /// `room` is kept until then.
     pub async fn accept(&self, events: Vec<Event>, room: OwnedSemaphorePermit) -> Result<Vec<Accepted>, AcceptError> {
         let (answer, answered) = oneshot::channel();
-        self.send(Command::Accept(Accept { events, room, answer })).await;
+        self.send(Command::Accept(Accept { events, _room: room, answer })).await;
         answered.await.unwrap_or(Err(AcceptError::Unavailable))
     }
 
@@ -85,43 +91,42 @@ impl Writer {
     }
 }
 
-/// The writer's own side.
+/// The writers' own side.
 pub struct WriterTask {
     store: Arc<Store>,
-    commands: mpsc::Receiver<Command>,
+    commands: Arc<Mutex<mpsc::Receiver<Command>>>,
     lease: SignedDuration,
     disable_after: SignedDuration,
 }
 
 impl WriterTask {
-    /// A writer for `store` that leases deliveries for `lease` and disables endpoints that failed for `disable_after`.
+    /// The writers of `store`, to be run each. They lease deliveries for `lease` and disable endpoints that failed for
+    /// `disable_after`.
     #[must_use]
-    pub fn new(store: Arc<Store>, lease: Duration, disable_after: Duration) -> (Writer, Self) {
+    pub fn new(store: Arc<Store>, lease: Duration, disable_after: Duration) -> (Writer, Vec<Self>) {
         let (sender, commands) = mpsc::channel(QUEUE);
+        let commands = Arc::new(Mutex::new(commands));
         let signed = |duration| SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
-        let writer = Writer { commands: sender, room: Arc::new(Semaphore::new(PLUGINS_KIB)) };
-        (writer, Self { store, commands, lease: signed(lease), disable_after: signed(disable_after) })
+        let task = |_| Self {
+            store: store.clone(),
+            commands: commands.clone(),
+            lease: signed(lease),
+            disable_after: signed(disable_after),
+        };
+        let tasks = (0..store.kind.writers()).map(task).collect();
+        (Writer { commands: sender, room: Arc::new(Semaphore::new(PLUGINS_KIB)) }, tasks)
     }
 
     /// Writes until `stop`, then what is still waiting.
-    pub async fn run(mut self, stop: CancellationToken) {
+    pub async fn run(self, stop: CancellationToken) {
         let mut commands = Vec::with_capacity(COMMANDS);
+        let mut held = None;
         loop {
+            self.receive(&mut commands, &stop).await;
             if commands.is_empty() {
-                let received = tokio::select! {
-                    biased;
-                    received = self.commands.recv_many(&mut commands, COMMANDS) => received,
-                    () = stop.cancelled() => 0,
-                };
-                if received == 0 {
-                    return;
-                }
-            } else {
-                // What could not be written goes first; others may come along.
-                let more = std::iter::from_fn(|| self.commands.try_recv().ok());
-                commands.extend(more.take(COMMANDS));
+                return;
             }
-            if let Err(error) = self.write(&mut commands).await {
+            if let Err(error) = self.write(&mut commands, &mut held).await {
                 tracing::error!(error = &error as &dyn std::error::Error, "cannot write to the database");
                 if stop.is_cancelled() {
                     // Leases run out by themselves: what could not be recorded is attempted again after a restart.
@@ -132,14 +137,38 @@ impl WriterTask {
         }
     }
 
+    /// Waits for commands, unless there are some left. None come after `stop`, once all that waited are written.
+    async fn receive(&self, commands: &mut Vec<Command>, stop: &CancellationToken) {
+        if commands.is_empty() {
+            tokio::select! {
+                biased;
+                _ = async { self.commands.lock().await.recv_many(commands, COMMANDS).await } => {}
+                () = stop.cancelled() => {}
+            }
+        } else if let Ok(mut waiting) = self.commands.try_lock() {
+            // What could not be written goes first; others may come along.
+            commands.extend(std::iter::from_fn(|| waiting.try_recv().ok()).take(COMMANDS));
+        }
+    }
+
     /// Writes the commands in one transaction and answers them. Those remain that were too many for one, after a failure
     /// those that must be tried again.
-    async fn write(&self, commands: &mut Vec<Command>) -> Result<(), StoreError> {
+    async fn write(
+        &self,
+        commands: &mut Vec<Command>,
+        held: &mut Option<PoolConnection<Any>>,
+    ) -> Result<(), StoreError> {
         let now = self.store.clock.now();
         let lease_until = now.saturating_add(self.lease).unwrap_or(Timestamp::MAX);
         let mut group = Group::new(commands.drain(..), now, lease_until);
-        match group.commit(&self.store, self.disable_after).await {
+        match self.commit(&mut group, held).await {
             Ok(effects) => {
+                for hopeless in &effects.hopeless {
+                    if let Err(error) = self.store.disable_hopeless(hopeless).await {
+                        // Its next failure says so again.
+                        tracing::error!(error = &error as &dyn std::error::Error, "cannot disable an endpoint");
+                    }
+                }
                 *commands = group.answer(&self.store, effects);
                 Ok(())
             }
@@ -147,6 +176,31 @@ impl WriterTask {
                 *commands = group.undo(&self.store);
                 Err(error)
             }
+        }
+    }
+
+    async fn commit(&self, group: &mut Group, held: &mut Option<PoolConnection<Any>>) -> Result<Effects, StoreError> {
+        let mut tries = 0;
+        loop {
+            let mut connection = match held.take() {
+                Some(connection) => connection,
+                None => self.store.write.acquire().await?,
+            };
+            let commit = group.commit(&self.store, &mut connection, self.disable_after);
+            let result = self.store.within_limit(commit).await;
+            let again = result.as_ref().is_err_and(StoreError::is_conflict);
+            if result.is_ok() || again {
+                // SQLite's only connection that writes is for others, too.
+                *held = Some(connection).filter(|_| self.store.kind == Kind::Postgres);
+            } else if self.store.kind == Kind::Postgres {
+                // It may be broken, or hang.
+                drop(connection.detach());
+            }
+            tries += 1;
+            if !again || tries == TRIES {
+                return result;
+            }
+            group.rewind(&self.store);
         }
     }
 }

@@ -4,7 +4,7 @@ use sqlx::{Connection, SqliteConnection};
 
 use super::*;
 use crate::domain::plugin::PluginName;
-use crate::store::MIGRATIONS;
+use crate::store::database::SQLITE;
 use crate::store::seal::Sealer;
 
 const SECRET: &str = "whsec_AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
@@ -13,7 +13,7 @@ const SECRET: &str = "whsec_AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
 async fn what_the_first_schema_held_is_there_under_the_newest() {
     let folder = Folder::new();
     let mut old = SqliteConnection::connect(&format!("{}?mode=rwc", folder.url())).await.unwrap();
-    MIGRATIONS.run_to(1, &mut old).await.unwrap();
+    SQLITE.run_to(1, &mut old).await.unwrap();
     let now = at(NOW);
     let (acme, endpoint): (TenantId, _) = ("acme".parse().unwrap(), crate::domain::id::EndpointId::new(now));
     let (finished, waiting) = (crate::domain::id::DeliveryId::new(now), crate::domain::id::DeliveryId::new(now));
@@ -71,9 +71,11 @@ async fn what_the_first_schema_held_is_there_under_the_newest() {
     assert_eq!(store.output(&acme, finished).await.unwrap(), None);
 
     // Delivering goes on, and plugins can be had.
-    let (writer, task) = WriterTask::new(store.clone(), Duration::from_mins(1), Duration::from_hours(120));
+    let (writer, tasks) = WriterTask::new(store.clone(), Duration::from_mins(1), Duration::from_hours(120));
     let stop = CancellationToken::new();
-    tokio::spawn(task.run(stop.clone()));
+    for task in tasks {
+        tokio::spawn(task.run(stop.clone()));
+    }
     store.flag_endpoints_with_due_deliveries().await.unwrap();
     let name: PluginName = "mine".parse().unwrap();
     store.create_plugin(&acme, &name).await.unwrap();
@@ -88,7 +90,7 @@ async fn what_the_first_schema_held_is_there_under_the_newest() {
 async fn components_of_the_second_schema_are_whole_under_the_newest() {
     let folder = Folder::new();
     let mut old = SqliteConnection::connect(&format!("{}?mode=rwc", folder.url())).await.unwrap();
-    MIGRATIONS.run_to(2, &mut old).await.unwrap();
+    SQLITE.run_to(2, &mut old).await.unwrap();
     sqlx::query("INSERT INTO tenants VALUES ('acme', 'Acme', 0, 7, NULL)").execute(&mut old).await.unwrap();
     sqlx::query("INSERT INTO plugins VALUES ('acme', 'mine', 0)").execute(&mut old).await.unwrap();
     let components = [1, 1 << 20, (1 << 20) + 1, 32 << 20].map(|size| vec![b'a'; size]);

@@ -74,9 +74,11 @@ impl World {
         let folder = Folder::new();
         let (clock, hand) = Clock::manual(NOW.parse().unwrap());
         let store = open(&folder, &clock).await;
-        let (writer, task) = WriterTask::new(store.clone(), Duration::from_mins(1), Duration::from_hours(120));
+        let (writer, tasks) = WriterTask::new(store.clone(), Duration::from_mins(1), Duration::from_hours(120));
         let stop = CancellationToken::new();
-        tokio::spawn(task.run(stop.clone()));
+        for task in tasks {
+            tokio::spawn(task.run(stop.clone()));
+        }
         let acme = "acme".parse().unwrap();
         store.create_tenant(&acme, "").await.unwrap().unwrap();
         Self { store, writer, clock, hand, acme, _stop: stop.drop_guard(), _folder: folder }

@@ -1,0 +1,239 @@
+//! The two databases: how each is opened, and the little they do differently.
+
+use std::fs::{DirBuilder, File, TryLockError};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
+use sqlx::migrate::Migrator;
+use sqlx::{AnyConnection, AnyPool, Connection};
+use url::Url;
+
+use super::OpenError;
+
+/// Connections of each of the two pools that read. On SQLite each costs a thread and about 2 MiB of page cache.
+const READERS: u32 = 3;
+/// Group-commit writers on PostgreSQL; more gain nothing on one server.
+const WRITERS: u32 = 4;
+/// Connections for all other changes on PostgreSQL.
+const CHANGERS: u32 = 4;
+/// How long a request waits for a connection of SQLite, where writers take turns, before it is told that we are busy.
+const TURN: Duration = Duration::from_secs(5);
+/// The same on PostgreSQL, where it waits for the network as well.
+const CONNECT: Duration = Duration::from_millis(1_500);
+/// How long a connection has for its answer when it goes back to its pool; one that hangs is closed.
+const ANSWER: Duration = Duration::from_secs(1);
+/// Statements kept prepared on each connection to PostgreSQL: those of [`batch`](super::batch) come in several sizes.
+const STATEMENTS: &str = "256";
+
+pub(super) static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
+static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
+
+/// Which database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Sqlite,
+    Postgres,
+}
+
+impl Kind {
+    pub(super) fn of(connection: &AnyConnection) -> Self {
+        if connection.backend_name() == "SQLite" { Self::Sqlite } else { Self::Postgres }
+    }
+
+    fn of_url(url: &str) -> Self {
+        if url.starts_with("sqlite:") { Self::Sqlite } else { Self::Postgres }
+    }
+
+    /// Begins a transaction that writes.
+    pub(super) fn begin(self) -> &'static str {
+        match self {
+            // Deferred transactions that turn into writers hit SQLITE_BUSY without waiting.
+            Self::Sqlite => "BEGIN IMMEDIATE",
+            Self::Postgres => "BEGIN",
+        }
+    }
+
+    /// Begins a transaction that reads what was there at one moment.
+    pub(super) fn begin_snapshot(self) -> &'static str {
+        match self {
+            Self::Sqlite => "BEGIN",
+            Self::Postgres => "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY",
+        }
+    }
+
+    /// Group-commit writers at once. SQLite has one writer anyway, and our waiting line is fair where its lock is not.
+    pub(super) fn writers(self) -> u32 {
+        match self {
+            Self::Sqlite => 1,
+            Self::Postgres => WRITERS,
+        }
+    }
+}
+
+/// One statement in the words of each database.
+pub(super) struct Sql {
+    pub(super) sqlite: &'static str,
+    pub(super) postgres: &'static str,
+}
+
+impl Sql {
+    pub(super) fn on(&self, kind: Kind) -> &'static str {
+        match kind {
+            Kind::Sqlite => self.sqlite,
+            Kind::Postgres => self.postgres,
+        }
+    }
+}
+
+/// A statement that on PostgreSQL locks what it reads: `locking!("SELECT …", "FOR UPDATE")`. On SQLite whoever writes is alone.
+macro_rules! locking {
+    ($text:expr, $lock:literal) => {
+        $crate::store::database::Sql { sqlite: $text, postgres: concat!($text, " ", $lock) }
+    };
+}
+pub(super) use locking;
+
+/// The open database.
+pub(super) struct Database {
+    pub(super) kind: Kind,
+    /// For what the host itself must know: tokens, endpoints, what is due.
+    pub(super) read: AnyPool,
+    /// For the lists and the history that callers browse: however long they take, the host goes on.
+    pub(super) browse: AnyPool,
+    pub(super) write: AnyPool,
+}
+
+impl Database {
+    /// Opens the database at `url` and brings its schema up to date.
+    pub(super) async fn open(url: &str) -> Result<Self, OpenError> {
+        sqlx::any::install_default_drivers();
+        let kind = Kind::of_url(url);
+        match kind {
+            Kind::Sqlite => open_sqlite(&sqlite_path(url)).await,
+            Kind::Postgres => open_postgres(url).await,
+        }
+    }
+}
+
+/// Keeps others from serving a SQLite file as long as it is held. `None`: a PostgreSQL database serves any number of hosts.
+pub(super) fn lock(url: &str) -> Result<Option<File>, OpenError> {
+    if Kind::of_url(url) == Kind::Postgres {
+        return Ok(None);
+    }
+    let database = sqlite_path(url);
+    let path = database.with_extension("lock");
+    let folder = |source| OpenError::Folder { path: path.clone(), source };
+    make_folder(&path)?;
+    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(folder)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse(database)),
+        Err(TryLockError::Error(source)) => Err(folder(source)),
+    }
+}
+
+async fn open_sqlite(path: &Path) -> Result<Database, OpenError> {
+    let failed = |source| OpenError::Database { place: path.display().to_string(), source };
+    make_file(path)?;
+    // Written so that the driver reads it back as it is.
+    let encoded = [("%", "%25"), ("?", "%3F"), ("#", "%23"), (" ", "%20")]
+        .iter()
+        .fold(path.display().to_string(), |text, (plain, encoded)| text.replace(plain, encoded));
+    let pool = |mode: &str, connections: u32| {
+        let pool = AnyPoolOptions::new()
+            .max_connections(connections)
+            .acquire_timeout(TURN)
+            .max_lifetime(None)
+            .idle_timeout(None)
+            .test_before_acquire(false)
+            .after_connect(|connection, _| Box::pin(async { set_up_sqlite(connection).await }));
+        let url = format!("sqlite:{encoded}?mode={mode}");
+        async move { pool.connect(&url).await.map_err(failed) }
+    };
+    let write = pool("rwc", 1).await?;
+    SQLITE.run(&write).await?;
+    // The first migration wrote the planner's statistics, which a connection reads when it opens.
+    sqlx::query("ANALYZE sqlite_schema").execute(&write).await.map_err(failed)?;
+    Ok(Database { kind: Kind::Sqlite, read: pool("ro", READERS).await?, browse: pool("ro", READERS).await?, write })
+}
+
+async fn set_up_sqlite(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+    // NORMAL loses acknowledged events in a power cut; FULL costs next to nothing when commits are grouped.
+    for pragma in ["PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "PRAGMA busy_timeout = 5000"] {
+        sqlx::query(pragma).execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+async fn open_postgres(url: &str) -> Result<Database, OpenError> {
+    let mut url = Url::parse(url).map_err(|error| OpenError::Database {
+        place: "(setting `database_url`)".to_owned(),
+        source: sqlx::Error::Configuration(error.into()),
+    })?;
+    url.query_pairs_mut().append_pair("statement-cache-capacity", STATEMENTS);
+    let place = format!("{}{}", url.host_str().unwrap_or_default(), url.path());
+    let failed = |source| OpenError::Database { place: place.clone(), source };
+    let options: AnyConnectOptions = url.as_str().parse().map_err(failed)?;
+    let pool = |connections: u32| {
+        AnyPoolOptions::new()
+            .max_connections(connections)
+            .acquire_timeout(CONNECT)
+            .after_connect(|connection, _| Box::pin(async { set_up_postgres(connection).await }))
+            // The pool would wait for ever.
+            .after_release(|connection, _| {
+                Box::pin(async {
+                    let answer = tokio::time::timeout(ANSWER, connection.ping()).await;
+                    answer.unwrap_or(Err(sqlx::Error::PoolTimedOut)).map(|()| true)
+                })
+            })
+    };
+    let write = pool(WRITERS + CHANGERS).connect_with(options.clone()).await.map_err(failed)?;
+    POSTGRES.run(&write).await?;
+    let readers = || pool(READERS).connect_lazy_with(options.clone());
+    Ok(Database { kind: Kind::Postgres, read: readers(), browse: readers(), write })
+}
+
+async fn set_up_postgres(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+    let settings = [
+        ("application_name", "revnoxa-host"),
+        // Every statement here leads along an index. Left alone, the planner takes a table that was just filled, or never
+        // analysed, for a small one and reads all of it: claims went from 2 to 200 ms.
+        ("enable_seqscan", "off"),
+        ("enable_bitmapscan", "off"),
+        ("enable_hashjoin", "off"),
+        ("enable_mergejoin", "off"),
+        ("jit", "off"),
+        // A host that is stopped, or that the network cut off, must not keep its locks.
+        ("idle_in_transaction_session_timeout", "5s"),
+        ("statement_timeout", "60s"),
+    ];
+    for (name, value) in settings {
+        let set = sqlx::query("SELECT set_config($1, $2, false)").bind(name).bind(value).execute(&mut *connection).await;
+        match set {
+            Ok(_) => {}
+            // Databases that speak PostgreSQL's protocol do not know all of its settings.
+            Err(sqlx::Error::Database(error)) => tracing::debug!(setting = name, %error, "the database refuses a setting"),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn sqlite_path(url: &str) -> PathBuf {
+    PathBuf::from(url.trim_start_matches("sqlite://"))
+}
+
+/// Payloads are nobody else's business: a file and a folder that we make are their owner's only.
+fn make_file(path: &Path) -> Result<(), OpenError> {
+    make_folder(path)?;
+    let made = File::options().create(true).append(true).mode(0o600).open(path);
+    made.map(drop).map_err(|source| OpenError::Folder { path: path.to_owned(), source })
+}
+
+fn make_folder(file: &Path) -> Result<(), OpenError> {
+    let Some(folder) = file.parent() else { return Ok(()) };
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.map_err(|source| OpenError::Folder { path: folder.to_owned(), source })
+}
