@@ -30,5 +30,5 @@ async fn open(config: &Config) -> anyhow::Result<Store> {
     let key = config.master_key.as_ref().context("setting `master_key` is missing")?;
     // Nothing is delivered from here: the lanes stay empty.
     let limits = Limits { in_flight: config.max_in_flight, per_endpoint: config.max_in_flight_per_endpoint };
-    Ok(Store::open(&config.database_url, key, Clock::System, Arc::new(Handover::new(limits))).await?)
+    Ok(Store::open(config.database_url.reveal(), key, Clock::system(), Arc::new(Handover::new(limits))).await?)
 }

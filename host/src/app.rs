@@ -34,8 +34,8 @@ pub struct App {
     deliver: Arc<Deliver>,
     /// Soft: take nothing new and finish.
     soft: CancellationToken,
-    /// Hard: drop what runs.
-    hard: CancellationToken,
+    /// Drop what runs.
+    hurry: CancellationToken,
     writer_stop: CancellationToken,
     /// The writers apart from the rest: they must outlive them.
     writers: JoinSet<&'static str>,
@@ -51,7 +51,7 @@ pub async fn start(config: Config, clock: Clock, program: &Path) -> anyhow::Resu
     let metrics = telemetry::metrics();
     let limits = Limits { in_flight: config.max_in_flight, per_endpoint: config.max_in_flight_per_endpoint };
     let handover = Arc::new(Handover::new(limits));
-    let store = Arc::new(Store::open_to_serve(&config.database_url, key, clock.clone(), handover).await?);
+    let store = Arc::new(Store::open_to_serve(config.database_url.reveal(), key, clock.clone(), handover).await?);
     let policy = if config.allow_insecure_endpoints {
         tracing::warn!("`allow_insecure_endpoints` is on: tenants can reach this machine's network");
         AddressPolicy::AllowInsecure
@@ -70,7 +70,7 @@ pub async fn start(config: Config, clock: Clock, program: &Path) -> anyhow::Resu
         store.keep_built_in(&name.parse()?, Bytes::from_static(component)).await?;
     }
     let chain = Arc::new(Chain::new(store.clone(), Arc::new(plugins)));
-    let (soft, hard, writer_stop) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
+    let (soft, hurry, writer_stop) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
     let (writer, writers) = WriterTask::new(store.clone(), config.lease, config.disable_after_failing_for);
     let deliver = Arc::new(Deliver::new(
         store.clone(),
@@ -80,7 +80,7 @@ pub async fn start(config: Config, clock: Clock, program: &Path) -> anyhow::Resu
         clock.clone(),
         RetrySchedule::new(config.retry_delays.clone()),
         config.attempt_timeout,
-        hard.clone(),
+        config.lease,
     ));
     let listener = TcpListener::bind(config.listen)
         .await
@@ -120,6 +120,17 @@ pub async fn start(config: Config, clock: Clock, program: &Path) -> anyhow::Resu
         poll.poll(poll_soft).await;
         "the safety poll"
     });
+    let (renew, renew_soft) = (deliver.clone(), soft.clone());
+    tasks.spawn(async move {
+        renew_soft.run_until_cancelled(renew.renew_leases()).await;
+        "the renewal of leases"
+    });
+    let (peers, url, peers_soft) = (store.clone(), config.database_url.clone(), soft.clone());
+    tasks.spawn(async move {
+        let with_peers = async { tokio::join!(peers.announce(), peers.listen(url.reveal()), peers.follow_clock()) };
+        peers_soft.run_until_cancelled(with_peers).await;
+        "the talk with other hosts"
+    });
     let (retention_store, retention_soft) = (store.clone(), soft.clone());
     let retention = config.retention;
     tasks.spawn(async move {
@@ -132,7 +143,7 @@ pub async fn start(config: Config, clock: Clock, program: &Path) -> anyhow::Resu
         }
         "the HTTP server"
     });
-    Ok(App { address, config, store, deliver, soft, hard, writer_stop, writers: writer_tasks, tasks })
+    Ok(App { address, config, store, deliver, soft, hurry, writer_stop, writers: writer_tasks, tasks })
 }
 
 impl App {
@@ -156,8 +167,8 @@ impl App {
 
     /// Drops running attempts as soon as it is cancelled: for a second signal during [`App::stop`].
     #[must_use]
-    pub fn hard(&self) -> CancellationToken {
-        self.hard.clone()
+    pub fn hurry(&self) -> CancellationToken {
+        self.hurry.clone()
     }
 
     /// Ends only when a part ended by itself, which it never should.
@@ -179,7 +190,6 @@ impl App {
     pub async fn stop(mut self) -> anyhow::Result<()> {
         ensure!(self.tasks.try_join_next().is_none(), "a part of the host ended by itself");
         self.soft.cancel();
-        let hard = self.hard.clone();
         let mut failed = None;
         let drain = async {
             // Requests first: each may still start a test event.
@@ -193,12 +203,11 @@ impl App {
             () = tokio::time::sleep(self.config.shutdown_grace) => {
                 tracing::warn!("attempts still running are dropped; they are made again after the next start");
             }
-            () = hard.cancelled() => {}
+            () = self.hurry.cancelled() => {}
         }
-        self.hard.cancel();
         self.tasks.abort_all();
         while self.tasks.join_next().await.is_some() {}
-        self.deliver.drained().await;
+        self.deliver.abandon().await;
         self.writer_stop.cancel();
         while let Some(ended) = self.writers.join_next().await {
             failed = failed.take().or(ended.err());

@@ -49,7 +49,7 @@ pub async fn run(
 
 async fn ready(settings: &PluginSettings, program: &Path, path: &Path) -> anyhow::Result<(Plugins, Arc<Ready>)> {
     let component = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let plugins = Plugins::new(settings.clone(), program, None, Clock::System)?;
+    let plugins = Plugins::new(settings.clone(), program, None, Clock::system())?;
     let ready = plugins
         .check(&tenant(), &component)
         .await

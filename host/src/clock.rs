@@ -1,15 +1,17 @@
 //! The only reader of wall time. Durations and time-outs use tokio's monotonic time instead.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use jiff::{Timestamp, Unit};
+use jiff::{SignedDuration, Timestamp, Unit};
 use tokio::sync::watch;
 
 /// Wall time: the system's, or a test's.
 #[derive(Debug, Clone)]
 pub enum Clock {
-    /// The machine's clock.
-    System,
+    /// The machine's clock, corrected by as many milliseconds as it is known to be ahead.
+    System(Arc<AtomicI64>),
     /// Stands still until its [`Hand`] moves it.
     Manual(watch::Receiver<Timestamp>),
 }
@@ -19,6 +21,12 @@ pub enum Clock {
 pub struct Hand(watch::Sender<Timestamp>);
 
 impl Clock {
+    /// The machine's clock.
+    #[must_use]
+    pub fn system() -> Self {
+        Self::System(Arc::default())
+    }
+
     /// A clock that shows `start` until its hand moves it.
     #[must_use]
     pub fn manual(start: Timestamp) -> (Self, Hand) {
@@ -30,8 +38,27 @@ impl Clock {
     #[must_use]
     pub fn now(&self) -> Timestamp {
         match self {
-            Self::System => to_millisecond(Timestamp::now()),
+            Self::System(ahead_ms) => {
+                let ahead = SignedDuration::from_millis(ahead_ms.load(Ordering::Relaxed));
+                to_millisecond(Timestamp::now().saturating_sub(ahead).unwrap_or_default())
+            }
             Self::Manual(time) => *time.borrow(),
+        }
+    }
+
+    /// What the machine says, uncorrected.
+    #[must_use]
+    pub fn uncorrected(&self) -> Timestamp {
+        match self {
+            Self::System(_) => to_millisecond(Timestamp::now()),
+            Self::Manual(time) => *time.borrow(),
+        }
+    }
+
+    /// Corrects the machine's clock, which is this much ahead of the one that counts. A manual clock is never wrong.
+    pub fn correct(&self, ahead: SignedDuration) {
+        if let Self::System(ahead_ms) = self {
+            ahead_ms.store(i64::try_from(ahead.as_millis()).unwrap_or(0), Ordering::Relaxed);
         }
     }
 
@@ -40,7 +67,7 @@ impl Clock {
         /// Sleeps are cut to this, so that a clock that was set is noticed.
         const CHECK: Duration = Duration::from_secs(10);
         match self {
-            Self::System => {
+            Self::System(_) => {
                 while let Ok(left) = Duration::try_from(at.duration_since(self.now()))
                     && !left.is_zero()
                 {

@@ -1,7 +1,6 @@
 //! Taking events in: checks what the catalogue knows, builds the final request body, and has it stored.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
@@ -13,8 +12,6 @@ use crate::store::{AcceptError, Accepted, FAN_OUT_LIMIT, Store, StoreError, Writ
 
 /// Payload waiting to be stored at most, in KiB; whoever brings more is told to come back.
 const WAITING_KIB: usize = 64 * 1024;
-/// How long a request waits for its events to be stored before it is told that this is not known.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// An event as posted; `data` is JSON text, borrowed from the request.
 pub struct NewEvent<'r> {
@@ -88,7 +85,7 @@ impl Ingest {
             let room = self.room.clone().acquire_many_owned(size_kib).await.map_err(|_| AcceptError::Unavailable)?;
             self.writer.accept(self.finish(events, idempotency_key), room).await
         };
-        match tokio::time::timeout(PATIENCE, stored).await {
+        match tokio::time::timeout(self.store.patience(), stored).await {
             Ok(Ok(accepted)) => Ok(accepted),
             Ok(Err(AcceptError::UnknownTenant(index))) => Err(IngestError::UnknownTenant(index)),
             Ok(Err(AcceptError::Conflict(index))) => Err(IngestError::Conflict(index)),

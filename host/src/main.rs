@@ -107,9 +107,9 @@ async fn command(arguments: Arguments) -> anyhow::Result<()> {
     // Before anything else starts: a signal during the start stops as gracefully as one after it.
     let mut signals = Signals::new()?;
     match arguments.command {
-        Command::Serve => run(app::start(config, Clock::System, &this_program()?).await?, signals).await,
+        Command::Serve => run(app::start(config, Clock::system(), &this_program()?).await?, signals).await,
         Command::Dev => {
-            let app = app::start(dev::config(config)?, Clock::System, &this_program()?).await?;
+            let app = app::start(dev::config(config)?, Clock::system(), &this_program()?).await?;
             dev::introduce(&app).await?;
             run(app, signals).await
         }
@@ -166,10 +166,10 @@ async fn run(mut app: app::App, mut signals: Signals) -> anyhow::Result<()> {
         () = signals.next() => {}
     }
     tracing::info!("stopping; a second signal drops running attempts");
-    let hard = app.hard();
+    let hurry = app.hurry();
     tokio::spawn(async move {
         signals.next().await;
-        hard.cancel();
+        hurry.cancel();
     });
     app.stop().await
 }

@@ -73,7 +73,7 @@ async fn a_settings_file_is_read_and_the_environment_wins() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_host_on_the_same_file_is_refused_and_the_first_goes_on() {
-    let machine = Machine::new();
+    let machine = Machine::on_a_file();
     let _host = machine.serve().await;
     let refused = machine.run(&["serve"]).await;
     assert!(!refused.status.success());
@@ -84,7 +84,7 @@ async fn a_second_host_on_the_same_file_is_refused_and_the_first_goes_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn migrate_makes_the_database_and_may_be_repeated() {
-    let machine = Machine::new();
+    let machine = Machine::on_a_file();
     for _ in 0..2 {
         let migrated = machine.run(&["migrate"]).await;
         assert!(migrated.status.success(), "{migrated:?}");

@@ -14,6 +14,7 @@ use tokio::{runtime::Handle, sync::OnceCell, task::block_in_place};
 use crate::{
     api::{Api, Endpoint, Event},
     client::Server,
+    database_url,
     machine::binary,
     receiver::Receiver,
 };
@@ -87,7 +88,7 @@ impl Host {
         let dir = TempDir::new().unwrap();
         let config = Config {
             listen: "127.0.0.1:0".parse().unwrap(),
-            database_url: format!("sqlite://{}/revnoxa.db", dir.path().display()),
+            database_url: database_url(dir.path()).parse().unwrap(),
             data_dir: dir.path().to_owned(),
             master_key: Some(BASE64_STANDARD.encode([7; 32]).parse().unwrap()),
             operator_token: Some(OPERATOR_TOKEN.parse().unwrap()),

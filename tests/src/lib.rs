@@ -5,6 +5,7 @@
 //! Machine   where the real binary runs: directory and settings that outlive a killed process
 //! Api       what both offer: operator and producer clients, tenants, endpoints, deliveries
 //! Receiver  a customer's server: answers as told, keeps every request as it came in
+//! Postgres  a throw-away database server; the end-to-end tests run on SQLite, and once more on one of these
 //! verify    signature checks that share no code with the host
 //! ```
 //!
@@ -19,6 +20,7 @@ mod dns;
 mod host;
 mod machine;
 mod npm;
+mod postgres;
 mod receiver;
 pub mod verify;
 mod wait;
@@ -30,5 +32,24 @@ pub use client::{Client, Reply, Request};
 pub use dns::StubDns;
 pub use host::{Host, HostBuilder, START};
 pub use machine::{HostProcess, Machine, binary};
+pub use postgres::{HOW_TO_INSTALL, POSTGRES, Postgres};
 pub use receiver::{Received, Receiver};
 pub use wait::{WAIT, eventually};
+
+/// Whether the tests of this process run on PostgreSQL.
+pub fn on_postgres() -> bool {
+    std::env::var_os(POSTGRES).is_some()
+}
+
+/// Where a host of this test keeps its data: a SQLite file in `folder`, or a database of its own on the server that
+/// [`POSTGRES`] names.
+fn database_url(folder: &std::path::Path) -> String {
+    match std::env::var(POSTGRES) {
+        Ok(server) => postgres::new_database(&server),
+        Err(_) => sqlite_url(folder),
+    }
+}
+
+fn sqlite_url(folder: &std::path::Path) -> String {
+    format!("sqlite://{}/revnoxa.db", folder.display())
+}

@@ -16,7 +16,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{api::Api, client::Server, wait::WAIT, wait::eventually};
+use crate::{api::Api, client::Server, database_url, sqlite_url, wait::WAIT, wait::eventually};
 
 const OPERATOR_TOKEN: &str = "rvx_operator_of_the_process_tests";
 
@@ -44,12 +44,20 @@ impl Machine {
     /// Settings for tests: port 0, own database and key, http and loopback receivers allowed, an operator token.
     #[expect(clippy::new_without_default, reason = "it makes a directory")]
     pub fn new() -> Self {
+        Self::with(database_url)
+    }
+
+    /// The same on a SQLite file, whatever the other tests run on.
+    pub fn on_a_file() -> Self {
+        Self::with(sqlite_url)
+    }
+
+    fn with(database_url: fn(&Path) -> String) -> Self {
         let machine = Self::bare();
         let data = machine.dir().join("data");
-        let database = format!("sqlite://{}/revnoxa.db", data.display());
         machine
             .set("REVNOXA_DATA_DIR", data.to_str().unwrap())
-            .set("REVNOXA_DATABASE_URL", &database)
+            .set("REVNOXA_DATABASE_URL", &database_url(&data))
             .set("REVNOXA_MASTER_KEY", &BASE64_STANDARD.encode([9; 32]))
             .set("REVNOXA_OPERATOR_TOKEN", OPERATOR_TOKEN)
             .set("REVNOXA_ALLOW_INSECURE_ENDPOINTS", "true")

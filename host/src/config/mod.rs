@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use forms::{addresses, duration, durations};
 pub use plugins::PluginSettings;
-pub use secrets::{InvalidMasterKey, MasterKey, OperatorToken, OperatorTokenTooShort};
+pub use secrets::{DatabaseUrl, InvalidDatabaseUrl, InvalidMasterKey, MasterKey, OperatorToken, OperatorTokenTooShort};
 
 /// All settings of `serve` and `dev`.
 #[derive(Debug, Clone, serde::Deserialize)]
@@ -22,8 +22,10 @@ pub use secrets::{InvalidMasterKey, MasterKey, OperatorToken, OperatorTokenTooSh
 pub struct Config {
     /// Address of the API. Default `127.0.0.1:8080`; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// `sqlite://PATH`. Default `sqlite://data/revnoxa.db`. The file and its folder are made when missing.
-    pub database_url: String,
+    /// `sqlite://PATH` for one host, or `postgres://USER:PASSWORD@HOST:PORT/DATABASE` for any number of them; with
+    /// `?sslmode=verify-full` and the other parameters of libpq. Default `sqlite://data/revnoxa.db`. The file and its folder are made
+    /// when missing, a PostgreSQL database must be there.
+    pub database_url: DatabaseUrl,
     /// Base64 of 32 bytes that encrypt the endpoints' secrets at rest. Default: what the file `<data_dir>/master.key`
     /// holds; `dev` makes one, `serve` refuses to start without. Another key than the database was made with is refused.
     pub master_key: Option<MasterKey>,
@@ -75,7 +77,7 @@ impl Default for Config {
         const S: Duration = Duration::from_secs(1);
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
-            database_url: "sqlite://data/revnoxa.db".into(),
+            database_url: "sqlite://data/revnoxa.db".parse().expect("it is valid"),
             master_key: None,
             operator_token: None,
             allow_insecure_endpoints: false,
@@ -176,7 +178,6 @@ impl Config {
         let delay = s(7 * 24 * 3_600);
         let delays = &self.retry_delays;
         let rules = [
-            (self.database_url.starts_with("sqlite://"), "database_url", "must be `sqlite://PATH`"),
             (
                 delays.len() <= 20 && delays.iter().all(|d| (Duration::from_millis(10)..=delay).contains(d)),
                 "retry_delays",
@@ -281,7 +282,8 @@ mod tests {
             ("REVNOXA_LISTN", "x", "listn"),
             ("REVNOXA_LEASE", "soon", "not a duration such as"),
             ("REVNOXA_LEASE", "5s", "`lease` must be at least `attempt_timeout`"),
-            ("REVNOXA_DATABASE_URL", "mysql://x", "`database_url` must be `sqlite://PATH`"),
+            ("REVNOXA_DATABASE_URL", "mysql://x", "`database_url` must be `sqlite://PATH` or `postgres://"),
+            ("REVNOXA_DATABASE_URL", "postgres://", "`database_url` must be"),
             ("REVNOXA_MASTER_KEY", "c2hvcnQ=", "must be base64 of 32 bytes"),
             ("REVNOXA_OPERATOR_TOKEN", "short", "must have at least 32 characters"),
             ("REVNOXA_MAX_IN_FLIGHT", "0", "`max_in_flight` must be 1 to 10000"),
@@ -305,6 +307,8 @@ mod tests {
         let token = "operator-token-operator-token-1234";
         let config = load(&[("REVNOXA_MASTER_KEY", &key), ("REVNOXA_OPERATOR_TOKEN", token)]).unwrap();
         let shown = format!("{config:?}");
+        let database = load(&[("REVNOXA_DATABASE_URL", "postgres://revnoxa:hunter2@db/revnoxa")]).unwrap();
+        assert!(!format!("{database:?}").contains("hunter2"));
         assert!(!shown.contains(&key) && !shown.contains(token), "{shown}");
         let error = load(&[("REVNOXA_MASTER_KEY", "hunter2hunter2")]).unwrap_err();
         assert!(!error.contains("hunter2"), "{error}");

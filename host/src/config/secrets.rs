@@ -68,6 +68,34 @@ impl FromStr for OperatorToken {
     }
 }
 
+/// `sqlite://PATH` or `postgres://USER:PASSWORD@HOST:PORT/DATABASE`. `Debug` hides it: there may be a password in it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DatabaseUrl(String);
+
+/// The text is no address of a database. Does not repeat it.
+#[derive(Debug, thiserror::Error)]
+#[error("`database_url` must be `sqlite://PATH` or `postgres://USER:PASSWORD@HOST:PORT/DATABASE`")]
+pub struct InvalidDatabaseUrl;
+
+impl DatabaseUrl {
+    /// The address, with its password.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for DatabaseUrl {
+    type Err = InvalidDatabaseUrl;
+
+    fn from_str(text: &str) -> Result<Self, InvalidDatabaseUrl> {
+        let is_file = text.strip_prefix("sqlite://").is_some_and(|path| !path.is_empty());
+        let is_server = ["postgres://", "postgresql://"].iter().any(|scheme| text.starts_with(scheme));
+        let is_valid = is_file || is_server && url::Url::parse(text).is_ok();
+        if is_valid { Ok(Self(text.to_owned())) } else { Err(InvalidDatabaseUrl) }
+    }
+}
+
 macro_rules! hidden {
     ($name:ident) => {
         impl std::fmt::Debug for $name {
@@ -86,5 +114,6 @@ macro_rules! hidden {
     };
 }
 
+hidden!(DatabaseUrl);
 hidden!(MasterKey);
 hidden!(OperatorToken);

@@ -12,7 +12,7 @@ use crate::domain::header::PluginHeaders;
 use crate::domain::lanes::Health;
 use crate::domain::outcome::{Outcome, SendError};
 use crate::domain::retry::RetrySchedule;
-use crate::store::{Attempt, Finished, StoreError};
+use crate::store::{Attempt, Finished, LeaseGuard, StoreError};
 
 const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("Revnoxa-Webhooks/", env!("CARGO_PKG_VERSION")));
 const SIGNATURE: HeaderName = HeaderName::from_static("x-revnoxa-signature");
@@ -27,13 +27,16 @@ const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature
 impl Deliver {
     /// Attempts a delivery from the lanes and has the result recorded.
     pub(super) async fn attempt_leased(&self, leased: Leased) -> Health {
-        if self.is_late(&leased) {
-            // It waited too long: by the end of an attempt another host might have begun its own.
+        let lease = self.leases.hold(&leased);
+        if self.runs_out(&lease) {
+            // It waited too long: before the lease is renewed, another host might have begun its own attempt.
             self.writer.release(vec![leased]).await;
             return Health::Unknown;
         }
         match self.store.endpoint(&leased.tenant, leased.endpoint).await {
-            Ok(Some(endpoint)) if endpoint.state == EndpointState::Active => self.attempt_at(&endpoint, leased).await,
+            Ok(Some(endpoint)) if endpoint.state == EndpointState::Active => {
+                self.attempt_at(&endpoint, leased, &lease).await
+            }
             // Disabled since it was claimed: it waits in the table.
             Ok(Some(_)) => {
                 self.writer.release(vec![leased]).await;
@@ -45,13 +48,13 @@ impl Deliver {
         }
     }
 
-    async fn attempt_at(&self, endpoint: &Endpoint, leased: Leased) -> Health {
+    async fn attempt_at(&self, endpoint: &Endpoint, leased: Leased, lease: &LeaseGuard<'_>) -> Health {
         let content = match self.content(endpoint, &leased).await {
             Ok(content) => content,
             Err(error) => return self.unreadable(leased, &error).await,
         };
-        // Plugins take time as well, most of it waiting for their turn; they run again.
-        if content.ran.is_some() && self.is_late(&leased) {
+        // The database did not answer while plugins ran; they run again.
+        if content.ran.is_some() && self.runs_out(lease) {
             self.writer.release(vec![leased]).await;
             return Health::Unknown;
         }
@@ -63,8 +66,9 @@ impl Deliver {
         health
     }
 
-    fn is_late(&self, leased: &Leased) -> bool {
-        self.clock.now().saturating_add(self.attempt_timeout).unwrap_or(Timestamp::MAX) > leased.lease_until
+    /// It may end before it is renewed.
+    fn runs_out(&self, lease: &LeaseGuard<'_>) -> bool {
+        self.clock.now().saturating_add(self.renewal).unwrap_or(Timestamp::MAX) > lease.until()
     }
 
     async fn unreadable(&self, leased: Leased, error: &StoreError) -> Health {

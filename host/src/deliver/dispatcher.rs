@@ -1,6 +1,7 @@
 //! The loop that starts what is in the lanes and claims what is due in the table.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
@@ -9,8 +10,10 @@ use super::Deliver;
 use crate::domain::lanes::{Health, Started};
 use crate::store::Handover;
 
-/// Between two looks of the safety poll.
+/// Between two looks of the safety poll, at least; and so many times as long as a look takes, so that it costs little
+/// however many endpoints and hosts there are.
 const SAFETY_POLL: SignedDuration = SignedDuration::from_secs(1);
+const LOOKS: i32 = 20;
 
 impl Deliver {
     /// Dispatches until `soft`, then gives back what was queued. Running attempts go on.
@@ -44,20 +47,48 @@ impl Deliver {
     pub async fn poll(&self, soft: CancellationToken) {
         loop {
             // Before the look: the clock may go past what comes due during it.
-            let next = self.clock.now().saturating_add(SAFETY_POLL).unwrap_or(Timestamp::MAX);
+            let (now, began) = (self.clock.now(), Instant::now());
             if let Err(error) = self.store.flag_endpoints_with_due_deliveries().await {
                 tracing::error!(error = &error as &dyn std::error::Error, "cannot look for due deliveries");
             }
+            let took = SignedDuration::try_from(began.elapsed()).unwrap_or(SAFETY_POLL);
+            let next = now.saturating_add(SAFETY_POLL.max(took * LOOKS)).unwrap_or(Timestamp::MAX);
             if soft.run_until_cancelled(self.clock.sleep_until(next)).await.is_none() {
                 return;
             }
         }
     }
 
+    /// Keeps the leases of running attempts from running out, for ever.
+    pub async fn renew_leases(&self) {
+        loop {
+            let now = self.clock.now();
+            let after = |periods: i32| now.saturating_add(self.renewal * periods).unwrap_or(Timestamp::MAX);
+            let ending = self.leases.ending_before(after(2));
+            if !ending.is_empty() {
+                self.writer.renew(ending).await;
+            }
+            self.clock.sleep_until(after(1)).await;
+        }
+    }
+
+    /// Drops running attempts, and leaves them to whoever comes next.
+    pub async fn abandon(&self) {
+        let abandoned = self.leases.ending_before(Timestamp::MAX);
+        self.hard.cancel();
+        self.drained().await;
+        if !abandoned.is_empty() {
+            self.writer.end(abandoned).await;
+        }
+    }
+
     /// Waits until every attempt has ended.
     pub async fn drained(&self) {
         self.attempts.close();
-        self.attempts.wait().await;
+        tokio::select! {
+            () = self.attempts.wait() => {}
+            () = self.renew_leases() => {}
+        }
     }
 
     fn spawn(self: &Arc<Self>, started: Started) {

@@ -20,7 +20,7 @@ use crate::clock::Clock;
 use crate::domain::id::TenantId;
 use crate::domain::retry::RetrySchedule;
 use crate::outbound::Outbound;
-use crate::store::{Store, Writer};
+use crate::store::{Leases, Store, Writer};
 
 pub use test_event::{TestError, TestResult};
 
@@ -40,6 +40,9 @@ pub struct Deliver {
     clock: Clock,
     schedule: RetrySchedule,
     attempt_timeout: SignedDuration,
+    leases: Leases,
+    /// Between two renewals of a lease: a third of it, so that one may fail.
+    renewal: SignedDuration,
     tests: Arc<Semaphore>,
     tests_of_tenants: Cache<TenantId, Arc<Semaphore>>,
     /// Every attempt runs here, so that a stop can wait for it.
@@ -49,7 +52,7 @@ pub struct Deliver {
 }
 
 impl Deliver {
-    /// Delivers from `store` through `chain` and `outbound`; `hard` drops what runs.
+    /// Delivers from `store` through `chain` and `outbound`.
     #[must_use]
     #[expect(clippy::too_many_arguments, reason = "its parts, each named once, in app")]
     pub fn new(
@@ -60,9 +63,9 @@ impl Deliver {
         clock: Clock,
         schedule: RetrySchedule,
         attempt_timeout: Duration,
-        hard: CancellationToken,
+        lease: Duration,
     ) -> Self {
-        let attempt_timeout = SignedDuration::try_from(attempt_timeout).unwrap_or(SignedDuration::MAX);
+        let signed = |duration| SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
         Self {
             store,
             writer,
@@ -70,11 +73,13 @@ impl Deliver {
             chain,
             clock,
             schedule,
-            attempt_timeout,
+            attempt_timeout: signed(attempt_timeout),
+            leases: Leases::default(),
+            renewal: signed(lease) / 3,
             tests: Arc::new(Semaphore::new(TESTS_AT_ONCE)),
             tests_of_tenants: Cache::new(TENANTS_COUNTED),
             attempts: TaskTracker::new(),
-            hard,
+            hard: CancellationToken::new(),
         }
     }
 }

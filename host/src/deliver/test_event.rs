@@ -65,6 +65,7 @@ impl Deliver {
 
     async fn test(&self, endpoint: &Endpoint) -> Result<TestResult, TestError> {
         let leased = self.writer.accept_test(self.test_event(endpoint), endpoint.id).await?.ok_or(TestError::Gone)?;
+        let _lease = self.leases.hold(&leased);
         let content = self.content(endpoint, &leased).await?;
         let finished = self.attempt(endpoint, leased, content, &RetrySchedule::once()).await;
         let outcome = &finished.attempt.as_ref().expect("plugins drop no test event").outcome;

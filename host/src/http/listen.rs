@@ -74,7 +74,7 @@ fn shown(received: &Received, secret: &str) -> String {
             timestamp: header("webhook-timestamp"),
             signature: header("webhook-signature"),
         };
-        key.verify(headers, &received.body, Clock::System.now().as_second()).is_ok()
+        key.verify(headers, &received.body, Clock::system().now().as_second()).is_ok()
     });
     let verdict = |good: bool| if good { "ok" } else { "WRONG" };
     // JSON has no raw control characters: nothing in a payload can move the cursor. What is no JSON is escaped.

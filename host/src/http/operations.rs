@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 
 use super::AppState;
 use super::problem::{Problem, ProblemBody};
+use crate::store::SKEW_LIMIT;
 
 /// All is well.
 #[derive(Serialize, ToSchema)]
@@ -22,13 +23,34 @@ pub(super) async fn livez() -> axum::Json<Health> {
     axum::Json(Health { status: "ok" })
 }
 
+/// The database answers.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Readiness {
+    /// Always `ok`: what is not is an error.
+    status: &'static str,
+    /// How many milliseconds this machine's clock is ahead of PostgreSQL's. Left out on SQLite, where there is no other clock.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clock_skew_ms: Option<i64>,
+    /// What an operator should look at; left out when there is nothing. A skew of more than 5 s: the database's time is used, but
+    /// what else runs on this machine goes by a wrong one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warning: Option<&'static str>,
+}
+
 /// The database answers: requests may be sent here.
 #[utoipa::path(get, path = "/readyz", tag = "operations", security(()), responses(
-    (status = 200, body = Health), (status = 503, body = ProblemBody, description = "It is not")
+    (status = 200, body = Readiness), (status = 503, body = ProblemBody, description = "It does not, within 1.5 s")
 ))]
-pub(super) async fn readyz(State(state): State<AppState>) -> Result<axum::Json<Health>, Problem> {
+pub(super) async fn readyz(State(state): State<AppState>) -> Result<axum::Json<Readiness>, Problem> {
     state.store.ping().await?;
-    Ok(axum::Json(Health { status: "ok" }))
+    let skew = state.store.clock_skew();
+    Ok(axum::Json(Readiness {
+        status: "ok",
+        clock_skew_ms: skew.map(|skew| i64::try_from(skew.as_millis()).unwrap_or(i64::MAX)),
+        warning: skew
+            .filter(|skew| skew.abs() > SKEW_LIMIT)
+            .map(|_| "this machine's clock and the database's are more than 5 s apart"),
+    }))
 }
 
 /// Metrics in Prometheus' text format.

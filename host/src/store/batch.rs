@@ -11,6 +11,7 @@ use sqlx::query::Query;
 use sqlx::{Any, AnyConnection, AssertSqlSafe, Row};
 
 use super::database::{Kind, Sql};
+use super::leases::Lease;
 use super::{StoreError, parsed, timestamp, unreadable};
 use crate::domain::delivery::{Delivery, Leased};
 use crate::domain::event::Event;
@@ -39,7 +40,8 @@ impl Sized {
         let sqlite = |_| "?".to_owned();
         let postgres = |number: usize| format!("${number}");
         let text = |rows: usize, value: &dyn Fn(usize) -> String| -> Arc<str> {
-            let row = |row: usize| (1..=columns).map(|column| value(row * columns + column)).collect::<Vec<_>>().join(", ");
+            let row =
+                |row: usize| (1..=columns).map(|column| value(row * columns + column)).collect::<Vec<_>>().join(", ");
             let rows: Vec<String> = (0..rows).map(|number| format!("({})", row(number))).collect();
             format!("{head} {} {tail}", rows.join(", ")).into()
         };
@@ -267,10 +269,7 @@ pub(super) async fn move_on(
 }
 
 /// Adds attempts to the history.
-pub(super) async fn insert_attempts(
-    connection: &mut AnyConnection,
-    finished: &[&Finished],
-) -> Result<(), StoreError> {
+pub(super) async fn insert_attempts(connection: &mut AnyConnection, finished: &[&Finished]) -> Result<(), StoreError> {
     static INSERT: LazyLock<Sized> = LazyLock::new(|| {
         let head = "INSERT INTO attempts (tenant_id, delivery_id, number, started_at, duration_ms, request_headers,
                         status_code, response_body, response_truncated, error) VALUES";
@@ -437,6 +436,38 @@ pub(super) async fn release(connection: &mut AnyConnection, leased: &[Leased]) -
         query.execute(&mut *connection).await?;
     }
     Ok(())
+}
+
+/// Lets leases run until `lease_until`. Gives the indexes of those that nobody took over meanwhile.
+pub(super) async fn renew(
+    connection: &mut AnyConnection,
+    leases: &[Lease],
+    lease_until: Timestamp,
+) -> Result<Vec<usize>, StoreError> {
+    static UPDATE: LazyLock<Sized> = LazyLock::new(|| {
+        let head = "UPDATE deliveries SET claimable_at = v.column4 FROM (VALUES";
+        let tail = ") AS v WHERE deliveries.tenant_id = v.column1 AND deliveries.id = v.column2
+                        AND deliveries.claim = v.column3 AND deliveries.state = 'pending'
+                    RETURNING v.column5";
+        Sized::new(head, 5, tail)
+    });
+    let numbered: Vec<(usize, &Lease)> = leases.iter().enumerate().collect();
+    let mut renewed = Vec::with_capacity(leases.len());
+    for (mut query, leases) in UPDATE.over(Kind::of(connection), &numbered) {
+        for (index, lease) in leases {
+            query = query
+                .bind(lease.tenant.to_string())
+                .bind(lease.id.to_string())
+                .bind(lease.claim)
+                .bind(lease_until.as_millisecond())
+                .bind(*index as i64);
+        }
+        for row in query.fetch_all(&mut *connection).await? {
+            let index: i64 = row.try_get(0)?;
+            renewed.push(usize::try_from(index).expect("an index that we bound"));
+        }
+    }
+    Ok(renewed)
 }
 
 /// Columns `state`, `failures` and `next_attempt_at`.

@@ -55,6 +55,15 @@ impl Kind {
         }
     }
 
+    /// Begins a transaction of a group-commit writer.
+    pub(super) fn begin_group(self) -> &'static str {
+        match self {
+            Self::Sqlite => "BEGIN IMMEDIATE",
+            // For `PASS_WRITERS`; the number is as good as any.
+            Self::Postgres => "BEGIN; SELECT pg_advisory_xact_lock_shared(7305809)",
+        }
+    }
+
     /// Begins a transaction that reads what was there at one moment.
     pub(super) fn begin_snapshot(self) -> &'static str {
         match self {
@@ -71,6 +80,9 @@ impl Kind {
         }
     }
 }
+
+/// Waits for the group-commit writers' transactions that have begun, on all hosts of a PostgreSQL database.
+pub(super) const PASS_WRITERS: &str = "SELECT pg_advisory_xact_lock(7305809)";
 
 /// One statement in the words of each database.
 pub(super) struct Sql {
@@ -210,11 +222,14 @@ async fn set_up_postgres(connection: &mut AnyConnection) -> Result<(), sqlx::Err
         ("statement_timeout", "60s"),
     ];
     for (name, value) in settings {
-        let set = sqlx::query("SELECT set_config($1, $2, false)").bind(name).bind(value).execute(&mut *connection).await;
+        let set =
+            sqlx::query("SELECT set_config($1, $2, false)").bind(name).bind(value).execute(&mut *connection).await;
         match set {
             Ok(_) => {}
             // Databases that speak PostgreSQL's protocol do not know all of its settings.
-            Err(sqlx::Error::Database(error)) => tracing::debug!(setting = name, %error, "the database refuses a setting"),
+            Err(sqlx::Error::Database(error)) => {
+                tracing::debug!(setting = name, %error, "the database refuses a setting")
+            }
             Err(error) => return Err(error),
         }
     }

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::database::{Sql, locking};
+use super::database::{Kind, Sql, locking};
 use super::{
     Page, PageRequest, RunRecord, Store, StoreError, batch, millis, parsed, plugin_runs, timestamp, unreadable,
 };
@@ -179,6 +179,9 @@ const RESTARTED: Sql = locking!(
      WHERE d.tenant_id = $1 AND d.id = $2 AND e.deleted_at IS NULL",
     "FOR UPDATE OF d"
 );
+const LOST_TESTS: &str =
+    "UPDATE deliveries SET state = 'failed', next_attempt_at = NULL, claimable_at = NULL, finished_at = $1
+     WHERE state = 'pending' AND event_type = 'webhook.test' AND claimable_at <= $1";
 pub(super) const BODY: &str = "SELECT COALESCE(
          (SELECT r.body FROM plugin_runs r
           WHERE r.tenant_id = $1 AND r.delivery_id = $3 AND r.headers IS NOT NULL ORDER BY r.attempt DESC LIMIT 1),
@@ -266,10 +269,10 @@ impl Store {
         let now = self.clock.now();
         let mut tx = self.begin().await?;
         let row: Option<RestartRow> = sqlx::query_as(RESTARTED.on(self.kind))
-        .bind(tenant.as_str())
-        .bind(id.to_string())
-        .fetch_optional(&mut *tx)
-        .await?;
+            .bind(tenant.as_str())
+            .bind(id.to_string())
+            .fetch_optional(&mut *tx)
+            .await?;
         let Some(row) = row else { return Ok(Err(NotRestartable::NotFound)) };
         if row.endpoint_state != "active" {
             return Ok(Err(NotRestartable::EndpointNotActive));
@@ -299,7 +302,7 @@ impl Store {
         .execute(&mut *tx)
         .await?;
         tx.commit().await?;
-        self.handover.flag_backlog(tenant, parsed("endpoints", "id", &row.endpoint_id, &row.endpoint_id)?);
+        self.flag_backlog(tenant, parsed("endpoints", "id", &row.endpoint_id, &row.endpoint_id)?);
         Ok(Ok(()))
     }
 
@@ -323,22 +326,14 @@ impl Store {
             if restarted == 0 {
                 return Ok(total);
             }
-            self.handover.flag_backlog(tenant, endpoint);
+            self.flag_backlog(tenant, endpoint);
         }
     }
 
-    /// Endpoints that have deliveries due, to be flagged: after a start, and in case a wake-up was lost.
+    /// Endpoints that have deliveries due, to be flagged: after a start, and in case a wake-up was lost. Test events whose sender
+    /// died have failed.
     pub async fn flag_endpoints_with_due_deliveries(&self) -> Result<(), StoreError> {
-        let rows: Vec<(String, String, Option<i64>)> = sqlx::query_as(
-            "SELECT e.tenant_id, e.id, e.failing_since FROM endpoints e
-             WHERE e.state = 'active' AND EXISTS (
-                 SELECT 1 FROM deliveries d
-                 WHERE d.tenant_id = e.tenant_id AND d.endpoint_id = e.id AND d.state = 'pending'
-                   AND d.claimable_at <= $1)",
-        )
-        .bind(millis(self.clock.now()))
-        .fetch_all(&self.read)
-        .await?;
+        let rows = self.within_long_limit(self.endpoints_with_due_deliveries()).await?;
         {
             let mut lanes = self.handover.lanes();
             for (tenant, endpoint, failing_since) in rows {
@@ -352,6 +347,22 @@ impl Store {
         }
         self.handover.wake.notify_one();
         Ok(())
+    }
+
+    async fn endpoints_with_due_deliveries(&self) -> Result<Vec<(String, String, Option<i64>)>, StoreError> {
+        if self.kind == Kind::Postgres {
+            sqlx::query(LOST_TESTS).bind(millis(self.clock.now())).execute(&self.write).await?;
+        }
+        Ok(sqlx::query_as(
+            "SELECT e.tenant_id, e.id, e.failing_since FROM endpoints e
+             WHERE e.state = 'active' AND EXISTS (
+                 SELECT 1 FROM deliveries d
+                 WHERE d.tenant_id = e.tenant_id AND d.endpoint_id = e.id AND d.state = 'pending'
+                   AND d.claimable_at <= $1)",
+        )
+        .bind(millis(self.clock.now()))
+        .fetch_all(&self.read)
+        .await?)
     }
 
     /// Gives back every lease: only while no other process delivers from this database. A test event whose sender died

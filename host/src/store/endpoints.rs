@@ -150,6 +150,10 @@ impl Store {
         if let Some(endpoints) = self.catalog.endpoints(tenant) {
             return Ok(endpoints.find(id).cloned());
         }
+        self.within_limit(self.read_endpoint(tenant, id)).await
+    }
+
+    async fn read_endpoint(&self, tenant: &TenantId, id: EndpointId) -> Result<Option<Arc<Endpoint>>, StoreError> {
         let mut connection = self.read.acquire().await?;
         if let Ok(_turn) = self.catalog.reading.try_acquire() {
             let endpoints = self.newest_endpoints(&mut connection, tenant).await?;
@@ -280,7 +284,7 @@ impl Store {
         .execute(change.on())
         .await?;
         change.commit().await?;
-        self.handover.flag_backlog(tenant, id);
+        self.flag_backlog(tenant, id);
         Ok(())
     }
 

@@ -78,8 +78,8 @@ impl Store {
         }
         // Unknown here may be new on another host: ask before refusing.
         let read = self.catalog.event_types_mark();
-        let names: Vec<String> =
-            sqlx::query_scalar("SELECT name FROM event_types WHERE retired_at IS NULL").fetch_all(&self.read).await?;
+        let names = sqlx::query_scalar("SELECT name FROM event_types WHERE retired_at IS NULL").fetch_all(&self.read);
+        let names: Vec<String> = self.within_limit(async { Ok(names.await?) }).await?;
         let known = names.iter().any(|known| known == name.as_str());
         self.catalog.keep_event_types(read, names);
         Ok(known)

@@ -43,7 +43,8 @@ pub(super) async fn judge(
     let failing: Vec<((&TenantId, EndpointId), bool)> = failing.into_iter().collect();
     mark(connection, &failing, now).await?;
     let too_long = now.saturating_sub(disable_after).unwrap_or(Timestamp::MIN).as_millisecond();
-    let failing: Vec<(&TenantId, EndpointId)> = failing.into_iter().filter(|(_, fails)| *fails).map(|(of, _)| of).collect();
+    let failing: Vec<(&TenantId, EndpointId)> =
+        failing.into_iter().filter(|(_, fails)| *fails).map(|(of, _)| of).collect();
     for at in failing_since(connection, &failing, too_long).await? {
         let (tenant, endpoint) = failing[at];
         let reason = format!("every attempt failed for {}", days_and_hours(disable_after));
@@ -82,7 +83,8 @@ async fn mark(
 ) -> Result<(), StoreError> {
     static UPDATE: LazyLock<Sized> = LazyLock::new(|| {
         let head = "UPDATE endpoints SET failing_since = v.column3 FROM (VALUES";
-        let tail = ") AS v WHERE endpoints.tenant_id = v.column1 AND endpoints.id = v.column2 AND endpoints.state = 'active'
+        let tail =
+            ") AS v WHERE endpoints.tenant_id = v.column1 AND endpoints.id = v.column2 AND endpoints.state = 'active'
                         AND (endpoints.failing_since IS NULL) <> (v.column3 IS NULL)";
         Sized::new(head, 3, tail)
     });
@@ -103,7 +105,8 @@ async fn failing_since(
 ) -> Result<Vec<usize>, StoreError> {
     static SELECT: LazyLock<Sized> = LazyLock::new(|| {
         let head = "SELECT v.column3 FROM (VALUES";
-        let tail = ") AS v CROSS JOIN endpoints e WHERE e.tenant_id = v.column1 AND e.id = v.column2 AND e.state = 'active'
+        let tail =
+            ") AS v CROSS JOIN endpoints e WHERE e.tenant_id = v.column1 AND e.id = v.column2 AND e.state = 'active'
                         AND e.failing_since <= v.column4";
         Sized::new(head, 4, tail)
     });

@@ -11,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use super::batch::{self, Finished, GoesTo, KnownEvents, NewDelivery};
 use super::catalog::TenantEndpoints;
 use super::failing::{self, Hopeless};
+use super::leases::Lease;
 use super::{Store, StoreError, plugin_runs};
 use crate::domain::delivery::{Delivery, Leased};
 use crate::domain::endpoint::EndpointState;
@@ -72,12 +73,16 @@ pub(super) enum Command {
     },
     Claim(Vec<Want>),
     Release(Vec<Leased>),
+    Renew(Vec<Lease>),
+    End(Vec<Lease>),
 }
 
 /// What the commit brought that the rest of this host must learn.
 #[derive(Default)]
 pub(super) struct Effects {
     due: Vec<(TenantId, EndpointId, Timestamp)>,
+    /// Indexes of those whose leases run on.
+    renewed: Vec<usize>,
     pub(super) hopeless: Vec<Hopeless>,
 }
 
@@ -100,6 +105,8 @@ pub(super) struct Group {
     /// What each of `wants` brought.
     claimed: Vec<(Vec<Leased>, Remaining)>,
     released: Vec<Leased>,
+    renewed: Vec<Lease>,
+    ended: Vec<Lease>,
     /// To be inserted, each with its number of deliveries.
     events: Vec<(Place, usize)>,
     deliveries: Vec<NewDelivery>,
@@ -135,6 +142,8 @@ impl Group {
             wants: Vec::new(),
             claimed: Vec::new(),
             released: Vec::new(),
+            renewed: Vec::new(),
+            ended: Vec::new(),
             events: Vec::new(),
             deliveries: Vec::new(),
         };
@@ -157,6 +166,8 @@ impl Group {
             }
             Command::Claim(wants) => self.wants.extend(wants),
             Command::Release(leased) => self.released.extend(leased),
+            Command::Renew(leases) => self.renewed.extend(leases),
+            Command::End(leases) => self.ended.extend(leases),
         }
     }
 
@@ -167,7 +178,7 @@ impl Group {
         connection: &mut AnyConnection,
         disable_after: SignedDuration,
     ) -> Result<Effects, StoreError> {
-        let mut tx = connection.begin_with(store.kind.begin()).await?;
+        let mut tx = connection.begin_with(store.kind.begin_group()).await?;
         let mut effects = Effects::default();
         self.add_tests(&mut tx).await?;
         self.fan_out(store, &mut tx).await?;
@@ -180,6 +191,8 @@ impl Group {
         batch::insert_attempts(&mut tx, &moved).await?;
         effects.due = moved.iter().filter_map(|finished| next_attempt(finished)).collect();
         batch::release(&mut tx, &self.released).await?;
+        effects.renewed = batch::renew(&mut tx, &self.renewed, self.lease_until).await?;
+        batch::renew(&mut tx, &self.ended, self.now).await?;
         for want in &self.wants {
             self.claimed.push(batch::claim(&mut tx, want, self.now, self.lease_until).await?);
         }
@@ -325,7 +338,10 @@ impl Group {
                 match goes_to {
                     GoesTo::Lane => lanes.hand_over(leased),
                     // After the commit: flagged before it, the claim could come too early and find nothing.
-                    GoesTo::Table => lanes.flag_backlog(&leased.tenant, leased.endpoint),
+                    GoesTo::Table => {
+                        lanes.flag_backlog(&leased.tenant, leased.endpoint);
+                        store.tell_others(&leased.tenant, leased.endpoint);
+                    }
                     GoesTo::Caller | GoesTo::Held => {}
                 }
             }
@@ -334,10 +350,14 @@ impl Group {
             }
             for leased in self.released {
                 lanes.flag_backlog(&leased.tenant, leased.endpoint);
+                store.tell_others(&leased.tenant, leased.endpoint);
             }
             for (want, claimed) in self.wants.iter().zip(self.claimed) {
                 lanes.claimed(want, Some(claimed));
             }
+        }
+        for index in effects.renewed {
+            self.renewed[index].renewed(self.lease_until);
         }
         store.handover.wake.notify_one();
         // Whoever no longer waits for its answer has gone; what it asked for is done all the same.

@@ -4,7 +4,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use crate::domain::id::{EndpointId, TenantId};
 use crate::domain::lanes::{Lanes, Limits};
 
 /// The lanes of this host, shared by the writer that fills them and the workers that empty them.
@@ -25,11 +24,5 @@ impl Handover {
     pub fn lanes(&self) -> MutexGuard<'_, Lanes> {
         // Each method of `Lanes` leaves it consistent before anything in it can panic.
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The endpoint has deliveries due in the table, committed already.
-    pub(super) fn flag_backlog(&self, tenant: &TenantId, endpoint: EndpointId) {
-        self.lanes().flag_backlog(tenant, endpoint);
-        self.wake.notify_one();
     }
 }

@@ -16,7 +16,9 @@ mod events;
 mod failing;
 mod group;
 mod handover;
+mod leases;
 mod page;
+mod peers;
 mod plugin_runs;
 mod plugins;
 mod purge;
@@ -43,14 +45,17 @@ use crate::domain::id::TenantId;
 pub use attachments::{AttachError, TENANT_SETTINGS_LIMIT};
 pub use batch::{Attempt, Finished};
 use catalog::Catalog;
-use database::{Database, Kind};
+use database::{Database, Kind, PASS_WRITERS};
 pub use deliveries::{AttemptRecord, DeliveryHistory, DeliveryRecord, Filter, NotRestartable};
 pub use endpoints::{EndpointChange, Held, NewEndpoint};
 pub use event_types::{EventTypeRecord, Retired};
 pub use events::PastEvent;
 pub use group::{AcceptError, Accepted, FAN_OUT_LIMIT};
 pub use handover::Handover;
+pub use leases::{Lease, LeaseGuard, Leases};
 pub use page::{Cursor, InvalidCursor, Page, PageRequest};
+use peers::Peers;
+pub use peers::SKEW_LIMIT;
 pub use plugin_runs::{Output, PluginUsage, RunRecord};
 pub use plugins::{PluginError, PluginRecord, VersionRecord};
 pub use purge::Purged;
@@ -61,6 +66,8 @@ pub use writer::{Writer, WriterTask};
 
 /// How long PostgreSQL has for what others wait for.
 const LIMIT: Duration = Duration::from_millis(1_500);
+/// The same for what nobody waits for.
+const LONG_LIMIT: Duration = Duration::from_secs(20);
 
 /// Something went wrong that the caller cannot mend by asking differently.
 #[derive(Debug, thiserror::Error)]
@@ -131,6 +138,7 @@ pub struct Store {
     write: AnyPool,
     sealer: Sealer,
     catalog: Catalog,
+    peers: Peers,
     clock: Clock,
     /// Where deliveries wait for a worker.
     pub handover: Arc<Handover>,
@@ -149,10 +157,14 @@ impl Store {
             write: database.write,
             sealer: Sealer::new(key),
             catalog: Catalog::new(database.kind),
+            peers: Peers::default(),
             clock,
             handover,
             lock: None,
         };
+        if store.kind == Kind::Postgres {
+            store.compare_clocks().await?;
+        }
         store.check_master_key().await?;
         store.seed_event_types().await?;
         Ok(store)
@@ -175,10 +187,20 @@ impl Store {
         Ok(store)
     }
 
+    /// Before what belongs to something deleted is purged: waits until no writer that has not seen the deletion can add to it.
+    async fn pass_writers(&self) -> Result<(), StoreError> {
+        if self.kind == Kind::Postgres {
+            let mut tx = self.begin().await?;
+            sqlx::query(PASS_WRITERS).execute(&mut *tx).await?;
+            tx.commit().await?;
+        }
+        Ok(())
+    }
+
     /// Writes and reads back nothing but proves that the database answers.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        sqlx::query("SELECT one FROM installation").fetch_one(&self.read).await?;
-        Ok(())
+        let ping = async { Ok(sqlx::query("SELECT one FROM installation").fetch_one(&self.read).await.map(drop)?) };
+        self.within_limit(ping).await
     }
 
     /// Closes all connections, which folds the write-ahead log into the file, and lets another process serve it.
@@ -213,13 +235,35 @@ impl Store {
         }
     }
 
+    /// How long those who post events wait for an answer; after it, they are told that it is not known.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        match self.kind {
+            Kind::Sqlite => Duration::from_secs(5),
+            Kind::Postgres => Duration::from_millis(1_800),
+        }
+    }
+
     /// Bounds what waits for the network. A SQLite file may be slow, but it is here.
     async fn within_limit<T>(&self, work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        self.within(LIMIT, work).await
+    }
+
+    /// As [`Store::within_limit`], for what reads much and nobody waits for.
+    async fn within_long_limit<T>(&self, work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        self.within(LONG_LIMIT, work).await
+    }
+
+    async fn within<T>(
+        &self,
+        limit: Duration,
+        work: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
         if self.kind == Kind::Sqlite {
             return work.await;
         }
         let timed_out = |_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()).into());
-        tokio::time::timeout(LIMIT, work).await.unwrap_or_else(timed_out)
+        tokio::time::timeout(limit, work).await.unwrap_or_else(timed_out)
     }
 
     async fn begin(&self) -> Result<Transaction<'static, Any>, StoreError> {

@@ -58,8 +58,8 @@ impl Store {
     /// What plugins made of a delivery, to be sent by each of its attempts. `None`: they made nothing.
     pub async fn output(&self, tenant: &TenantId, id: DeliveryId) -> Result<Option<Output>, StoreError> {
         let id = id.to_string();
-        let row: Option<(String, Option<Vec<u8>>)> =
-            sqlx::query_as(OUTPUT).bind(tenant.as_str()).bind(&id).fetch_optional(&self.read).await?;
+        let row = sqlx::query_as(OUTPUT).bind(tenant.as_str()).bind(&id).fetch_optional(&self.read);
+        let row: Option<(String, Option<Vec<u8>>)> = self.within_limit(async { Ok(row.await?) }).await?;
         let Some((headers, body)) = row else { return Ok(None) };
         let pairs: Option<Vec<(String, String)>> = serde_json::from_str(&headers).ok();
         let restore = |pairs: Vec<(String, String)>| {
@@ -71,13 +71,13 @@ impl Store {
 
     /// Whether a request was made for this delivery before; an attempt that a plugin's failure prevented has no headers.
     pub async fn was_sent(&self, tenant: &TenantId, id: DeliveryId) -> Result<bool, StoreError> {
-        let sent: i64 = sqlx::query_scalar(
+        let sent = sqlx::query_scalar(
             "SELECT COUNT(*) FROM attempts WHERE tenant_id = $1 AND delivery_id = $2 AND request_headers <> ''",
         )
         .bind(tenant.as_str())
         .bind(id.to_string())
-        .fetch_one(&self.read)
-        .await?;
+        .fetch_one(&self.read);
+        let sent: i64 = self.within_limit(async { Ok(sent.await?) }).await?;
         Ok(sent > 0)
     }
 

@@ -252,6 +252,15 @@ impl Store {
         name: &PluginName,
         version: Version,
     ) -> Result<Option<Bytes>, StoreError> {
+        self.within_long_limit(self.read_component(tenant, name, version)).await
+    }
+
+    async fn read_component(
+        &self,
+        tenant: &TenantId,
+        name: &PluginName,
+        version: Version,
+    ) -> Result<Option<Bytes>, StoreError> {
         let mut connection = self.read.acquire().await?;
         let Some(owner) = owner(&mut connection, tenant, name).await? else { return Ok(None) };
         let Some(record) = find_version(&mut connection, owner, name, version).await? else { return Ok(None) };

@@ -20,6 +20,7 @@ pub enum Purged {
 impl Store {
     /// Deletes what a deleted tenant owned, then the tenant.
     pub async fn purge_tenant(&self, tenant: &TenantId) -> Result<(), StoreError> {
+        self.pass_writers().await?;
         while self.delete_events(tenant, EVENTS_OF_TENANT, i64::MAX).await? != Purged::Nothing {}
         while sqlx::query(PART_OF_TENANT).bind(tenant.as_str()).execute(&self.write).await?.rows_affected() > 0 {}
         let mut tx = self.begin().await?;
@@ -38,6 +39,7 @@ impl Store {
 
     /// Deletes a deleted endpoint's deliveries, then the endpoint. Events stay: other endpoints may have got them.
     pub async fn purge_endpoint(&self, tenant: &TenantId, endpoint: EndpointId) -> Result<(), StoreError> {
+        self.pass_writers().await?;
         loop {
             let mut tx = self.begin().await?;
             let mut deliveries = 0;

@@ -50,11 +50,10 @@ impl Store {
 
     /// One tenant; `None`: no such, or being deleted.
     pub async fn tenant(&self, id: &TenantId) -> Result<Option<Tenant>, StoreError> {
-        let row: Option<Row> =
-            sqlx::query_as("SELECT id, name, created_at FROM tenants WHERE id = $1 AND deleted_at IS NULL")
-                .bind(id.as_str())
-                .fetch_optional(&self.read)
-                .await?;
+        let row = sqlx::query_as("SELECT id, name, created_at FROM tenants WHERE id = $1 AND deleted_at IS NULL")
+            .bind(id.as_str())
+            .fetch_optional(&self.read);
+        let row: Option<Row> = self.within_limit(async { Ok(row.await?) }).await?;
         row.map(tenant).transpose()
     }
 

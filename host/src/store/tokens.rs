@@ -48,10 +48,10 @@ impl Store {
 
     /// What the bearer of the token with this hash may do; `None`: unknown or revoked.
     pub async fn scope_of(&self, hash: &TokenHash) -> Result<Option<Scope>, StoreError> {
-        let row: Option<Row> = sqlx::query_as("SELECT id, scope, tenant_id, created_at FROM tokens WHERE hash = $1")
+        let row = sqlx::query_as("SELECT id, scope, tenant_id, created_at FROM tokens WHERE hash = $1")
             .bind(hash.as_slice())
-            .fetch_optional(&self.read)
-            .await?;
+            .fetch_optional(&self.read);
+        let row: Option<Row> = self.within_limit(async { Ok(row.await?) }).await?;
         Ok(row.map(record).transpose()?.map(|record| record.scope))
     }
 

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::batch::Finished;
 use super::database::Kind;
 use super::group::{Accept, AcceptError, Accepted, Command, Effects, Group};
+use super::leases::Lease;
 use super::{Store, StoreError, plugin_runs};
 use crate::domain::delivery::Leased;
 use crate::domain::event::Event;
@@ -77,6 +78,16 @@ impl Writer {
     /// Gives leases back.
     pub async fn release(&self, leased: Vec<Leased>) {
         self.send(Command::Release(leased)).await;
+    }
+
+    /// Lets leases run on, from when it is written.
+    pub async fn renew(&self, leases: Vec<Lease>) {
+        self.send(Command::Renew(leases)).await;
+    }
+
+    /// Ends leases: nobody works under them any more, and what they were for is left as it was.
+    pub async fn end(&self, leases: Vec<Lease>) {
+        self.send(Command::End(leases)).await;
     }
 
     async fn room_for(&self, finished: &Finished) -> Option<OwnedSemaphorePermit> {
@@ -164,7 +175,7 @@ impl WriterTask {
         match self.commit(&mut group, held).await {
             Ok(effects) => {
                 for hopeless in &effects.hopeless {
-                    if let Err(error) = self.store.disable_hopeless(hopeless).await {
+                    if let Err(error) = self.store.within_limit(self.store.disable_hopeless(hopeless)).await {
                         // Its next failure says so again.
                         tracing::error!(error = &error as &dyn std::error::Error, "cannot disable an endpoint");
                     }

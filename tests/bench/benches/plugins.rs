@@ -43,7 +43,7 @@ fn main() {
 
 fn measure(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let clock = Clock::System;
+    let clock = Clock::system();
     let plugins = Plugins::new(settings(), &std::env::current_exe().unwrap(), None, clock).unwrap();
     let sandbox = Sandbox { plugins: Arc::new(plugins), runtime };
     let (_, rust) = BUILT_IN.into_iter().find(|(name, _)| *name == "redact-fields").unwrap();
