@@ -46,13 +46,10 @@ impl Clock {
         }
     }
 
-    /// What the machine says, uncorrected.
+    /// What this machine says, uncorrected, also where a manual clock runs.
     #[must_use]
-    pub fn uncorrected(&self) -> Timestamp {
-        match self {
-            Self::System(_) => to_millisecond(Timestamp::now()),
-            Self::Manual(time) => *time.borrow(),
-        }
+    pub fn machine() -> Timestamp {
+        Timestamp::now()
     }
 
     /// Corrects the machine's clock, which is this much ahead of the one that counts. A manual clock is never wrong.

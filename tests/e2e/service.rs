@@ -1,14 +1,17 @@
 //! What a service shows besides its API: health, its description, its metrics.
 
-use revnoxa_tests::{Host, Machine, Receiver};
+use revnoxa_tests::{Host, Machine, Receiver, on_postgres};
 use serde_json::{Value, json};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_says_that_it_lives_and_is_ready() {
     let host = Host::start().await;
-    for path in ["/livez", "/readyz"] {
-        assert_eq!(host.anyone().get(path).await.expect(200).json, json!({"status": "ok"}));
-    }
+    assert_eq!(host.anyone().get("/livez").await.expect(200).json, json!({"status": "ok"}));
+    let mut ready = host.anyone().get("/readyz").await.expect(200).json;
+    let skew_ms = ready.as_object_mut().unwrap().remove("clock_skew_ms").and_then(|skew| skew.as_i64());
+    assert_eq!(ready, json!({"status": "ok"}));
+    assert_eq!(skew_ms.is_some(), on_postgres());
+    assert!(skew_ms.is_none_or(|skew| skew.abs() < 1_000), "both are on this machine: {skew_ms:?}");
 }
 
 /// Every route of the design that there is yet.
@@ -170,24 +173,31 @@ async fn secrets_tokens_and_payloads_are_in_no_log_and_secrets_and_tokens_in_no_
         assert!(!printed.contains(text), "{text}");
     }
     host.kill9().await;
-    let mut files = 0;
+    let mut kept: Vec<(String, Vec<u8>)> = machine.database_dump().into_iter().collect();
     let mut paths = vec![machine.dir().join("data")];
     while let Some(path) = paths.pop() {
         if path.is_dir() {
             paths.extend(std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
             continue;
         }
-        let bytes = std::fs::read(&path).unwrap();
-        files += 1;
+        kept.push((path.display().to_string(), std::fs::read(&path).unwrap()));
+    }
+    assert!(!kept.is_empty());
+    for (place, bytes) in kept {
         for secret in &whole {
             let part = random_part(secret);
-            assert!(!contains(&bytes, part.as_bytes()), "a secret or token in {}", path.display());
+            assert!(!contains(&bytes, part.as_bytes()), "a secret or token in {place}");
+            assert!(!contains(&bytes, hex(part.as_bytes()).as_bytes()), "a secret or token, in hex, in {place}");
             if let Ok(raw) = base64::Engine::decode(&base64::prelude::BASE64_STANDARD, part) {
-                assert!(!contains(&bytes, &raw), "a secret's bytes in {}", path.display());
+                assert!(!contains(&bytes, &raw), "a secret's bytes in {place}");
+                assert!(!contains(&bytes, hex(&raw).as_bytes()), "a secret's bytes, in hex, in {place}");
             }
         }
     }
-    assert!(files >= 1);
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Without the prefix, which may appear anywhere.

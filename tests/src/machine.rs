@@ -16,7 +16,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{api::Api, client::Server, database_url, sqlite_url, wait::WAIT, wait::eventually};
+use crate::{api::Api, client::Server, database_url, postgres::Postgres, sqlite_url, wait::WAIT, wait::eventually};
 
 const OPERATOR_TOKEN: &str = "rvx_operator_of_the_process_tests";
 
@@ -73,6 +73,12 @@ impl Machine {
     pub fn unset(mut self, name: &str) -> Self {
         self.settings.remove(name);
         self
+    }
+
+    /// All that the database holds, as `pg_dump` writes it, with its name. `None`: it is a file in the directory.
+    pub fn database_dump(&self) -> Option<(String, Vec<u8>)> {
+        let url = self.settings.get("REVNOXA_DATABASE_URL").filter(|url| url.starts_with("postgres:"))?;
+        Some((url.clone(), Postgres::dump(url)))
     }
 
     /// The directory that the processes run in; its `data` holds the database.

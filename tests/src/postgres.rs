@@ -109,6 +109,13 @@ impl Postgres {
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
 
+    /// All that a database holds, by its URL.
+    pub(crate) fn dump(url: &str) -> Vec<u8> {
+        let output = Command::new(programs().expect("a server runs").join("pg_dump")).arg(url).output().unwrap();
+        assert!(output.status.success(), "pg_dump: {}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    }
+
     fn initialise(&self) {
         let initdb = |locale: &[&str]| {
             let mut initdb = self.as_its_user(&self.programs.join("initdb"));
@@ -170,7 +177,7 @@ fn programs() -> Option<PathBuf> {
         fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|version| version.path().join("bin"));
     let mut debian: Vec<PathBuf> = debian.collect();
     debian.sort();
-    on_the_path
-        .chain(debian.into_iter().rev())
-        .find(|folder| ["initdb", "pg_isready", "postgres", "psql"].iter().all(|program| folder.join(program).exists()))
+    on_the_path.chain(debian.into_iter().rev()).find(|folder| {
+        ["initdb", "pg_dump", "pg_isready", "postgres", "psql"].iter().all(|program| folder.join(program).exists())
+    })
 }

@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 
 use super::database::Kind;
 use super::{Store, StoreError};
+use crate::clock::Clock;
 use crate::domain::id::{EndpointId, TenantId};
 
 /// What is notified, each line a tenant and one of its endpoints that has deliveries due in the table.
@@ -112,7 +113,7 @@ impl Store {
 
     pub(super) async fn compare_clocks(&self) -> Result<(), StoreError> {
         let mut connection = self.read.acquire().await?;
-        let (asked_at, asked) = (self.clock.uncorrected(), Instant::now());
+        let (asked_at, asked) = (Clock::machine(), Instant::now());
         let theirs: i64 = sqlx::query_scalar("SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)")
             .fetch_one(&mut *connection)
             .await?;
