@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use anyhow::Context;
+use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, DatabaseUrl};
 use crate::domain::lanes::Limits;
 use crate::domain::token::Scope;
-use crate::store::{Handover, Store};
+use crate::store::{Handover, Move, Store};
 
 /// Brings the schema up to date.
 pub async fn migrate(config: &Config) -> anyhow::Result<()> {
@@ -23,6 +24,31 @@ pub async fn create_token(config: &Config, scope: Scope) -> anyhow::Result<()> {
     store.close().await;
     let (_, token) = created.context("there is no such tenant")?;
     println!("{}", token.reveal());
+    Ok(())
+}
+
+/// Moves what the SQLite file at `from` holds into the configured PostgreSQL database, with a bar that shows how far it is.
+pub async fn move_from(config: &Config, from: &DatabaseUrl) -> anyhow::Result<()> {
+    let source = Config { database_url: from.clone(), ..config.clone() };
+    let moving = Move::begin((from.reveal(), open(&source).await?), open(config).await?).await?;
+    let (all, done) = moving.rows().await?;
+    let bar = ProgressBar::new(all).with_position(done);
+    bar.set_style(ProgressStyle::with_template("{bar:40} {human_pos} of {human_len} rows, {eta} left").expect("valid"));
+    let moved = moving.run(|rows| bar.inc(rows)).await;
+    bar.finish_and_clear();
+    moving.close().await;
+    moved.context("the move is not through; the same command goes on with it")?;
+    println!("moved {all} rows; serve the PostgreSQL database from now on");
+    Ok(())
+}
+
+/// Lets the SQLite file be served again; what a move took over already is left there, for the next move to replace.
+pub async fn give_up_move(config: &Config, from: &DatabaseUrl) -> anyhow::Result<()> {
+    let source = Config { database_url: from.clone(), ..config.clone() };
+    let store = open(&source).await?;
+    store.give_up_move(from.reveal()).await?;
+    store.close().await;
+    println!("the SQLite file can be served again; do not serve the PostgreSQL database");
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 use revnoxa_host::clock::Clock;
-use revnoxa_host::config::Config;
+use revnoxa_host::config::{Config, DatabaseUrl};
 use revnoxa_host::domain::token::Scope;
 use revnoxa_host::{admin, app, author, dev, http, plugins, telemetry};
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -32,6 +32,16 @@ enum Command {
     Listen,
     /// Brings the database's schema up to date and ends.
     Migrate,
+    /// Moves all that a SQLite file holds into the PostgreSQL database of the settings. Stop the host first. Cut short, it goes on
+    /// where it stood.
+    Move {
+        /// The file as `sqlite://PATH`.
+        #[arg(long)]
+        from: DatabaseUrl,
+        /// Lets the file be served again instead, as long as the PostgreSQL database was not.
+        #[arg(long)]
+        give_up: bool,
+    },
     /// Makes API tokens.
     #[command(subcommand)]
     Token(TokenCommand),
@@ -118,6 +128,8 @@ async fn command(arguments: Arguments) -> anyhow::Result<()> {
             http::listen::run(&host.url, &host.tenant, &host.tenant_token, signals.next()).await
         }
         Command::Migrate => admin::migrate(&config).await,
+        Command::Move { from, give_up: false } => admin::move_from(&config, &from).await,
+        Command::Move { from, give_up: true } => admin::give_up_move(&config, &from).await,
         Command::Token(TokenCommand::Create { scope, tenant }) => {
             let scope = match (scope, tenant) {
                 (ScopeName::Operator, None) => Scope::Operator,

@@ -69,6 +69,11 @@ impl Machine {
         self
     }
 
+    /// What an environment variable of the processes to come is set to.
+    pub fn setting(&self, name: &str) -> String {
+        self.settings[name].clone()
+    }
+
     /// Takes an environment variable away.
     pub fn unset(mut self, name: &str) -> Self {
         self.settings.remove(name);

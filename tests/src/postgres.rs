@@ -101,12 +101,19 @@ impl Postgres {
 
     /// Runs statements on a database of it, by its URL; gives what they print.
     pub fn sql(url: &str, statements: &str) -> String {
+        Self::try_sql(url, statements).unwrap_or_else(|error| panic!("{statements}: {error}"))
+    }
+
+    /// The same, where it may fail.
+    pub fn try_sql(url: &str, statements: &str) -> Result<String, String> {
         let psql = programs().expect("a server runs").join("psql");
         let output =
             Command::new(psql).args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", statements, url]).output();
         let output = output.unwrap();
-        assert!(output.status.success(), "{statements}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+        match output.status.success() {
+            true => Ok(String::from_utf8(output.stdout).unwrap().trim().to_owned()),
+            false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+        }
     }
 
     /// All that a database holds, by its URL.

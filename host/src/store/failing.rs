@@ -1,6 +1,6 @@
 //! Endpoints that fail: since when, and when that is too long.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
 use jiff::{SignedDuration, Timestamp};
@@ -8,26 +8,25 @@ use sqlx::{AnyConnection, Row};
 
 use super::batch::{Finished, Sized};
 use super::database::Kind;
-use super::{Store, StoreError, millis};
+use super::{StoreError, millis};
 use crate::domain::id::{EndpointId, TenantId};
 use crate::domain::outcome::{Outcome, SendError};
 
 /// An endpoint that is to get no more.
-pub(super) struct Hopeless {
-    tenant: TenantId,
+struct Hopeless<'f> {
+    tenant: &'f TenantId,
     endpoint: EndpointId,
     reason: String,
-    /// Only while it has been failing since then or longer; `None`: in any case.
-    failing_since: Option<i64>,
 }
 
-/// Keeps account of who fails since when. Gives those who failed too long or are gone.
+/// Keeps account of who fails since when, and disables who failed too long or is gone. Gives the new
+/// `endpoints_version` of each tenant concerned.
 pub(super) async fn judge(
     connection: &mut AnyConnection,
     finished: &[&Finished],
     now: Timestamp,
     disable_after: SignedDuration,
-) -> Result<Vec<Hopeless>, StoreError> {
+) -> Result<Vec<(TenantId, i64)>, StoreError> {
     // In the order of their keys: two writers that lock the same rows must not wait for each other.
     let mut failing: BTreeMap<(&TenantId, EndpointId), bool> = BTreeMap::new();
     let mut hopeless = Vec::new();
@@ -36,43 +35,55 @@ pub(super) async fn judge(
         // One success among them will do.
         *failing.entry((tenant, endpoint)).or_insert(true) &= !outcome.succeeded();
         if finished.gone {
-            let (tenant, reason) = (tenant.clone(), "the receiver answered 410 Gone".to_owned());
-            hopeless.push(Hopeless { tenant, endpoint, reason, failing_since: None });
+            hopeless.push(Hopeless { tenant, endpoint, reason: "the receiver answered 410 Gone".to_owned() });
         }
     }
-    let failing: Vec<((&TenantId, EndpointId), bool)> = failing.into_iter().collect();
-    mark(connection, &failing, now).await?;
+    let account: Vec<((&TenantId, EndpointId), bool)> = failing.into_iter().collect();
+    let failing: Vec<(&TenantId, EndpointId)> = account.iter().filter(|(_, fails)| *fails).map(|(of, _)| *of).collect();
     let too_long = now.saturating_sub(disable_after).unwrap_or(Timestamp::MIN).as_millisecond();
-    let failing: Vec<(&TenantId, EndpointId)> =
-        failing.into_iter().filter(|(_, fails)| *fails).map(|(of, _)| of).collect();
     for at in failing_since(connection, &failing, too_long).await? {
         let (tenant, endpoint) = failing[at];
         let reason = format!("every attempt failed for {}", days_and_hours(disable_after));
-        hopeless.push(Hopeless { tenant: tenant.clone(), endpoint, reason, failing_since: Some(too_long) });
+        hopeless.push(Hopeless { tenant, endpoint, reason });
     }
-    Ok(hopeless)
+    // The tenant before its endpoints, as every change does.
+    let disabled = change_versions(connection, &hopeless).await?;
+    mark(connection, &account, now).await?;
+    disable(connection, &hopeless).await?;
+    Ok(disabled)
 }
 
-impl Store {
-    /// Disables an endpoint, if what speaks against it still holds.
-    pub(super) async fn disable_hopeless(&self, hopeless: &Hopeless) -> Result<(), StoreError> {
-        let mut change = self.begin_change(&hopeless.tenant).await?;
-        let disabled = sqlx::query(
+async fn change_versions(
+    connection: &mut AnyConnection,
+    hopeless: &[Hopeless<'_>],
+) -> Result<Vec<(TenantId, i64)>, StoreError> {
+    let tenants: BTreeSet<&TenantId> = hopeless.iter().map(|hopeless| hopeless.tenant).collect();
+    let mut versions = Vec::with_capacity(tenants.len());
+    for tenant in tenants {
+        let version: Option<i64> = sqlx::query_scalar(
+            "UPDATE tenants SET endpoints_version = endpoints_version + 1 WHERE id = $1 RETURNING endpoints_version",
+        )
+        .bind(tenant.as_str())
+        .fetch_optional(&mut *connection)
+        .await?;
+        versions.extend(version.map(|version| (tenant.clone(), version)));
+    }
+    Ok(versions)
+}
+
+async fn disable(connection: &mut AnyConnection, hopeless: &[Hopeless<'_>]) -> Result<(), StoreError> {
+    for hopeless in hopeless {
+        sqlx::query(
             "UPDATE endpoints SET state = 'disabled', state_reason = $3
-             WHERE tenant_id = $1 AND id = $2 AND state = 'active' AND deleted_at IS NULL
-               AND ($4 IS NULL OR failing_since <= $4)",
+             WHERE tenant_id = $1 AND id = $2 AND state = 'active' AND deleted_at IS NULL",
         )
         .bind(hopeless.tenant.as_str())
         .bind(hopeless.endpoint.to_string())
         .bind(hopeless.reason.as_str())
-        .bind(hopeless.failing_since)
-        .execute(change.on())
+        .execute(&mut *connection)
         .await?;
-        if disabled.rows_affected() > 0 {
-            change.commit().await?;
-        }
-        Ok(())
     }
+    Ok(())
 }
 
 /// Notes the beginning and the end of a time of failure.

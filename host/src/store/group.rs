@@ -10,9 +10,8 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::batch::{self, Finished, GoesTo, KnownEvents, NewDelivery};
 use super::catalog::TenantEndpoints;
-use super::failing::{self, Hopeless};
 use super::leases::Lease;
-use super::{Store, StoreError, plugin_runs};
+use super::{Store, StoreError, failing, plugin_runs};
 use crate::domain::delivery::{Delivery, Leased};
 use crate::domain::endpoint::EndpointState;
 use crate::domain::event::Event;
@@ -83,7 +82,7 @@ pub(super) struct Effects {
     due: Vec<(TenantId, EndpointId, Timestamp)>,
     /// Indexes of those whose leases run on.
     renewed: Vec<usize>,
-    pub(super) hopeless: Vec<Hopeless>,
+    disabled: Vec<(TenantId, i64)>,
 }
 
 /// The commands of one transaction, sorted by what they need.
@@ -198,7 +197,7 @@ impl Group {
         }
         // Last, because other writers may wait for what these lock.
         plugin_runs::record(&mut tx, &moved).await?;
-        effects.hopeless = failing::judge(&mut tx, &moved, self.now, disable_after).await?;
+        effects.disabled = failing::judge(&mut tx, &moved, self.now, disable_after).await?;
         tx.commit().await?;
         Ok(effects)
     }
@@ -332,6 +331,9 @@ impl Group {
 
     /// After the commit: everyone learns what came of it. Gives what was too much for one transaction.
     pub(super) fn answer(self, store: &Store, effects: Effects) -> Vec<Command> {
+        for (tenant, version) in effects.disabled {
+            store.catalog.require(&tenant, version);
+        }
         {
             let mut lanes = store.handover.lanes();
             for NewDelivery { leased, goes_to } in self.deliveries {

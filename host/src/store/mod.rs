@@ -17,6 +17,7 @@ mod failing;
 mod group;
 mod handover;
 mod leases;
+mod moving;
 mod page;
 mod peers;
 mod plugin_runs;
@@ -53,6 +54,7 @@ pub use events::PastEvent;
 pub use group::{AcceptError, Accepted, FAN_OUT_LIMIT};
 pub use handover::Handover;
 pub use leases::{Lease, LeaseGuard, Leases};
+pub use moving::{Move, MoveError};
 pub use page::{Cursor, InvalidCursor, Page, PageRequest};
 use peers::Peers;
 pub use peers::SKEW_LIMIT;
@@ -124,6 +126,12 @@ pub enum OpenError {
     /// The database was made with another master key.
     #[error("`master_key` is not the key this database was made with")]
     WrongMasterKey,
+    /// It was moved away, or is being moved.
+    #[error("this database was moved to PostgreSQL, or is being moved; `revnoxa-host move --give-up` takes it back")]
+    MovedAway,
+    /// A move to here is not through.
+    #[error("a move into this database is not through; finish it with `revnoxa-host move`")]
+    MovingHere,
     /// A statement failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -180,6 +188,7 @@ impl Store {
     ) -> Result<Self, OpenError> {
         let lock = database::lock(url)?;
         let mut store = Self::open(url, key, clock, handover).await?;
+        store.check_not_moving().await?;
         if lock.is_some() {
             store.release_all_leases().await?;
         }
@@ -211,6 +220,18 @@ impl Store {
         // Not left to the drop: a connection that is being closed may hold on to the store for a moment.
         if let Some(Err(error)) = self.lock.as_ref().map(File::unlock) {
             tracing::warn!(%error, "cannot release the lock file");
+        }
+    }
+
+    async fn check_not_moving(&self) -> Result<(), OpenError> {
+        let moving: Option<String> = sqlx::query_scalar("SELECT moving FROM installation")
+            .fetch_one(&self.read)
+            .await
+            .map_err(StoreError::from)?;
+        match (moving, self.kind) {
+            (None, _) => Ok(()),
+            (Some(_), Kind::Sqlite) => Err(OpenError::MovedAway),
+            (Some(_), Kind::Postgres) => Err(OpenError::MovingHere),
         }
     }
 

@@ -174,12 +174,6 @@ impl WriterTask {
         let mut group = Group::new(commands.drain(..), now, lease_until);
         match self.commit(&mut group, held).await {
             Ok(effects) => {
-                for hopeless in &effects.hopeless {
-                    if let Err(error) = self.store.within_limit(self.store.disable_hopeless(hopeless)).await {
-                        // Its next failure says so again.
-                        tracing::error!(error = &error as &dyn std::error::Error, "cannot disable an endpoint");
-                    }
-                }
                 *commands = group.answer(&self.store, effects);
                 Ok(())
             }

@@ -1,0 +1,3 @@
+//! Hosts that share one PostgreSQL, and what may befall them.
+
+mod moving;
