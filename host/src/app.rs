@@ -127,7 +127,8 @@ pub async fn start(config: Config, clock: Clock, program: &Path) -> anyhow::Resu
     });
     let (peers, url, peers_soft) = (store.clone(), config.database_url.clone(), soft.clone());
     tasks.spawn(async move {
-        let with_peers = async { tokio::join!(peers.announce(), peers.listen(url.reveal()), peers.follow_clock()) };
+        let (listen, announce) = (Box::pin(peers.listen(url.reveal())), Box::pin(peers.announce()));
+        let with_peers = async { tokio::join!(listen, announce, Box::pin(peers.follow_clock())) };
         peers_soft.run_until_cancelled(with_peers).await;
         "the talk with other hosts"
     });

@@ -63,6 +63,11 @@ impl Machine {
             .set("REVNOXA_ALLOW_INSECURE_ENDPOINTS", "true")
     }
 
+    /// The same on this database, which others may share.
+    pub fn on(database: &str) -> Self {
+        Self::new().set("REVNOXA_DATABASE_URL", database)
+    }
+
     /// Sets an environment variable for the processes to come.
     pub fn set(mut self, name: &str, value: &str) -> Self {
         self.settings.insert(name.into(), value.into());
@@ -159,9 +164,13 @@ impl HostProcess {
 
     /// SIGTERM: asks it to stop.
     pub fn terminate(&self) {
-        let pid = self.child.id().expect("still running");
-        let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+        let pid = Pid::from_raw(i32::try_from(self.pid()).unwrap()).unwrap();
         kill_process(pid, Signal::TERM).unwrap();
+    }
+
+    /// Its number.
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("still running")
     }
 
     /// Whether it still runs.

@@ -66,11 +66,15 @@ impl Postgres {
         self.port
     }
 
+    /// The number of its first process, whose children the others are.
+    pub fn pid(&self) -> u32 {
+        let file = fs::read_to_string(self.data().join("postmaster.pid")).unwrap();
+        file.lines().next().unwrap().parse().unwrap()
+    }
+
     /// `pg_ctl stop -m immediate`: ends it as a power cut would.
     pub fn stop_immediately(&mut self) {
-        let pid = fs::read_to_string(self.data().join("postmaster.pid")).unwrap();
-        let pid = Pid::from_raw(pid.lines().next().unwrap().parse().unwrap()).unwrap();
-        kill_process(pid, Signal::QUIT).unwrap();
+        kill_process(Pid::from_raw(i32::try_from(self.pid()).unwrap()).unwrap(), Signal::QUIT).unwrap();
         self.keeper.take().expect("it runs").wait().unwrap();
     }
 
@@ -156,7 +160,8 @@ impl Postgres {
         self.dir.path().join("data")
     }
 
-    fn log(&self) -> String {
+    /// What it has logged.
+    pub fn log(&self) -> String {
         fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 }

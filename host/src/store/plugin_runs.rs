@@ -262,7 +262,7 @@ async fn add_usage(connection: &mut AnyConnection, ran: &[(&Leased, &Ran)]) -> R
     let integer = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     let mut usage: Vec<_> = usage.into_iter().collect();
     // Always in the same order: two writers that lock the same rows must not wait for each other.
-    usage.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+    usage.sort_unstable_by_key(|(of, _)| *of);
     for (mut query, usage) in UPSERT.over(Kind::of(connection), &usage) {
         for ((tenant, plugin, version), usage) in usage {
             query = query
