@@ -160,7 +160,8 @@ impl Posting {
 
     /// Whether this host said that it has the event.
     async fn post(&self, host: usize, event: &Posted) -> bool {
-        let body = json!({"tenant": event.tenant, "type": "incident.created", "id": event.id, "data": {"id": event.id}});
+        let body =
+            json!({"tenant": event.tenant, "type": "incident.created", "id": event.id, "data": {"id": event.id}});
         let began = Instant::now();
         let answer = self.hosts[host].request("POST", "/v1/events").json(&body).try_send();
         let answer = timeout(Duration::from_secs(10), answer).await;

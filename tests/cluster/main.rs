@@ -35,9 +35,15 @@ fn host(url: &str) -> Machine {
         .set("REVNOXA_RETRY_DELAYS", "500ms,500ms,500ms,500ms,500ms,500ms")
 }
 
+/// Attempts under way at once on a hasty host.
+const AT_ONCE: usize = 32;
+
 /// A host on this database whose leases run out soon, so that another takes over.
 fn hasty(url: &str) -> Machine {
-    host(url).set("REVNOXA_LEASE", "2s")
+    host(url)
+        .set("REVNOXA_LEASE", "2s")
+        .set("REVNOXA_MAX_IN_FLIGHT", &AT_ONCE.to_string())
+        .set("REVNOXA_MAX_IN_FLIGHT_PER_ENDPOINT", &AT_ONCE.to_string())
 }
 
 /// How often a fault happens.

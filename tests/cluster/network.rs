@@ -7,6 +7,7 @@ use revnoxa_tests::{HostProcess, Machine, Postgres, Proxy};
 use tokio::time::sleep;
 
 use crate::{
+    AT_ONCE,
     customers::{Cost, Customers},
     database, hasty, host,
     load::{Load, Manner, Tally},
@@ -105,7 +106,7 @@ async fn connections_that_turn_into_black_holes_cost_nothing_but_time() {
 /// A host that is cut off longer than its leases run: the other makes its attempts, and it finds out when it is back.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_cut_off_beyond_its_leases_repeats_only_what_it_could_not_record() {
-    let Some(cluster) = Cluster::of(|url| hasty(url).set("REVNOXA_MAX_IN_FLIGHT", "32")).await else { return };
+    let Some(cluster) = Cluster::of(hasty).await else { return };
     let load = cluster.load(Manner::Retry).await;
     let (mut random, rounds) = (random(), rounds(2));
     for round in 0..rounds {
@@ -116,7 +117,7 @@ async fn a_host_cut_off_beyond_its_leases_repeats_only_what_it_could_not_record(
         proxy.let_through();
         load.recovers(&cluster.customers).await;
     }
-    let tally = cluster.end(load, Cost { faults: rounds, stranded: rounds * 32 }).await;
+    let tally = cluster.end(load, Cost { faults: rounds, stranded: rounds * AT_ONCE }).await;
     assert!(tally.refusals() > 0, "nobody noticed");
 }
 
