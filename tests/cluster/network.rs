@@ -131,8 +131,26 @@ async fn commits_whose_answers_get_lost_are_neither_lost_nor_repeated() {
         cluster.hosts.iter().for_each(|(.., proxy)| proxy.lose_answers_to_commits(0));
         load.recovers(&cluster.customers).await;
     }
-    let lost = cluster.hosts.iter().map(|(.., proxy)| proxy.lost()).sum::<usize>();
+    let lost = cluster.hosts.iter().map(|(.., proxy)| proxy.failed_commits()).sum::<usize>();
     assert!(lost > 10, "{lost} answers were lost");
     eprintln!("{lost} answers to commits were lost");
     cluster.end(load, Cost { faults: lost, stranded: 0 }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn transactions_that_a_lost_network_leaves_open_hold_nobody_up_for_long() {
+    let Some(cluster) = Cluster::of(host).await else { return };
+    let load = cluster.load(Manner::Retry).await;
+    let (mut random, rounds) = (random(), rounds(3));
+    for _ in 0..rounds {
+        sleep(Duration::from_millis(random.random_range(100..500))).await;
+        let (.., proxy) = &cluster.hosts[random.random_range(0..2)];
+        proxy.strand_commits(3);
+        sleep(Duration::from_millis(random.random_range(50..300))).await;
+        proxy.strand_commits(0);
+        load.recovers(&cluster.customers).await;
+    }
+    let stranded = cluster.hosts.iter().map(|(.., proxy)| proxy.failed_commits()).sum::<usize>();
+    assert!(stranded >= rounds, "{stranded} transactions were left open");
+    cluster.end(load, Cost { faults: rounds, stranded: 0 }).await;
 }

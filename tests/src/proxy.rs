@@ -26,10 +26,11 @@ pub struct Proxy {
 struct Shared {
     server: u16,
     weather: watch::Sender<Weather>,
-    /// Of so many commits one loses its answer; 0: none does.
+    /// What becomes of every so many commits; 0: of none.
     lose_every: AtomicUsize,
+    strand_every: AtomicUsize,
     commits: AtomicUsize,
-    lost: AtomicUsize,
+    failed: AtomicUsize,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -56,8 +57,9 @@ impl Proxy {
             server,
             weather: watch::Sender::default(),
             lose_every: AtomicUsize::new(0),
+            strand_every: AtomicUsize::new(0),
             commits: AtomicUsize::new(0),
-            lost: AtomicUsize::new(0),
+            failed: AtomicUsize::new(0),
         });
         Self { port, accepting: tokio::spawn(accept(listener, shared.clone())), shared }
     }
@@ -92,9 +94,14 @@ impl Proxy {
         self.shared.lose_every.store(k, Relaxed);
     }
 
-    /// How many commits lost their answers.
-    pub fn lost(&self) -> usize {
-        self.shared.lost.load(Relaxed)
+    /// Has the connection turn into a black hole before every `k`th commit, whose transaction stays open; 0: before none.
+    pub fn strand_commits(&self, k: usize) {
+        self.shared.strand_every.store(k, Relaxed);
+    }
+
+    /// How many commits lost their answers, or never came.
+    pub fn failed_commits(&self) -> usize {
+        self.shared.failed.load(Relaxed)
     }
 }
 
@@ -131,20 +138,22 @@ async fn connect(host: TcpStream, number: usize, shared: Arc<Shared>) {
     let _ = (host.set_nodelay(true), server.set_nodelay(true));
     let (from_host, to_host) = host.into_split();
     let (from_server, to_server) = server.into_split();
-    let loses = AtomicBool::new(false);
+    let (loses, strands) = (AtomicBool::new(false), AtomicBool::new(false));
+    let fate = || match (loses.load(SeqCst), strands.load(SeqCst)) {
+        (_, true) => Fate::Stranded,
+        (true, _) => Fate::Ended,
+        _ => Fate::Carried,
+    };
     let there = carry(from_host, to_server, Passing::new(&shared, number), |bytes| {
-        if shared.loses_answer(bytes) {
-            loses.store(true, SeqCst);
+        if bytes.windows(COMMIT.len()).any(|window| window == COMMIT) {
+            let commit = shared.commits.fetch_add(1, Relaxed);
+            loses.store(shared.fails(commit, &shared.lose_every), SeqCst);
+            strands.store(shared.fails(commit, &shared.strand_every), SeqCst);
         }
-        true
+        // The commit itself arrives, and only the answer does not.
+        if strands.load(SeqCst) { Fate::Stranded } else { Fate::Carried }
     });
-    let back = carry(from_server, to_host, Passing::new(&shared, number), |_| {
-        let lost = loses.load(SeqCst);
-        if lost {
-            shared.lost.fetch_add(1, Relaxed);
-        }
-        !lost
-    });
+    let back = carry(from_server, to_host, Passing::new(&shared, number), |_| fate());
     // Whichever ends first ends both.
     tokio::select! {
         () = there => {}
@@ -154,12 +163,21 @@ async fn connect(host: TcpStream, number: usize, shared: Arc<Shared>) {
 }
 
 impl Shared {
-    fn loses_answer(&self, bytes: &[u8]) -> bool {
-        let every = self.lose_every.load(Relaxed);
-        every > 0
-            && bytes.windows(COMMIT.len()).any(|window| window == COMMIT)
-            && self.commits.fetch_add(1, Relaxed) % every == every - 1
+    fn fails(&self, commit: usize, every: &AtomicUsize) -> bool {
+        let every = every.load(Relaxed);
+        let fails = every > 0 && commit % every == every - 1;
+        self.failed.fetch_add(usize::from(fails), Relaxed);
+        fails
     }
+}
+
+/// What becomes of bytes.
+enum Fate {
+    Carried,
+    /// The connection ends before them.
+    Ended,
+    /// They never arrive, and nobody is told.
+    Stranded,
 }
 
 /// Whether one connection may carry something.
@@ -180,20 +198,22 @@ impl Passing {
     }
 }
 
-/// Carries bytes, and the end, from one side to the other, as long as `seen` says so.
+/// Carries bytes, and the end, from one side to the other.
 async fn carry(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     mut passing: Passing,
-    mut seen: impl FnMut(&[u8]) -> bool,
+    mut fate: impl FnMut(&[u8]) -> Fate,
 ) {
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let read = from.read(&mut buffer).await;
         passing.wait().await;
-        let Ok(length @ 1..) = read else { return };
-        if !seen(&buffer[..length]) || to.write_all(&buffer[..length]).await.is_err() {
-            return;
+        let length = read.unwrap_or(0);
+        match fate(&buffer[..length]) {
+            Fate::Stranded => std::future::pending().await,
+            Fate::Carried if length > 0 && to.write_all(&buffer[..length]).await.is_ok() => {}
+            Fate::Carried | Fate::Ended => return,
         }
     }
 }
