@@ -1,6 +1,6 @@
 //! A database whose clock is not the hosts'. Theirs is right for nobody then: all go by the database's.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use revnoxa_tests::{Machine, Postgres, eventually};
 use serde_json::Value;
@@ -57,6 +57,12 @@ async fn a_clock_that_is_wrong_is_pointed_out_and_made_up_for() {
     let tally = load.stop().await;
     customers.check(&tally, NOTHING).await;
     assert_eq!(tally.refusals(), 0);
+    for request in customers.first() {
+        let signed_s: u64 = request.header("webhook-timestamp").unwrap().parse().unwrap();
+        let arrived = SystemTime::now() - request.at.elapsed();
+        let arrived_s = arrived.duration_since(UNIX_EPOCH).unwrap().as_secs() + SKEW_S as u64;
+        assert!(signed_s.abs_diff(arrived_s) <= 1, "{signed_s}, arrived at {arrived_s} by the database's clock");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

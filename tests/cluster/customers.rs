@@ -1,11 +1,12 @@
 //! Two tenants with three endpoints each, and whether each of them got what was acknowledged.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use revnoxa_tests::{Answer, Endpoint, Machine, Postgres, Receiver, eventually};
+use revnoxa_tests::{Answer, Endpoint, Machine, Postgres, Received, Receiver, eventually};
 use serde_json::json;
+use tokio::time::timeout;
 
-use crate::load::{Posted, Tally};
+use crate::load::{Posted, RECOVERY, Tally};
 
 pub(crate) const TENANTS: [&str; 2] = ["acme", "bob"];
 const ENDPOINTS: usize = 3;
@@ -51,6 +52,13 @@ impl Customers {
         Self { receivers, url: url.into() }
     }
 
+    /// Has a tenant's host do this to each endpoint: `/disable`, `/enable`.
+    pub(crate) async fn each(&self, path: &str) {
+        for (endpoint, _) in &self.receivers {
+            endpoint.post_empty(path).await.expect(200);
+        }
+    }
+
     fn of(&self, tenant: &str) -> impl Iterator<Item = &Receiver> {
         self.receivers.iter().filter(move |(endpoint, _)| endpoint.tenant.id == tenant).map(|(_, receiver)| receiver)
     }
@@ -58,9 +66,8 @@ impl Customers {
     /// Waits until the event has arrived at each endpoint.
     pub(crate) async fn have(&self, event: &Posted) {
         for receiver in self.of(event.tenant) {
-            let arrived = |all: &[std::sync::Arc<revnoxa_tests::Received>]| {
-                all.iter().rev().any(|one| one.header("webhook-id") == Some(&event.id))
-            };
+            let arrived =
+                |all: &[Arc<Received>]| all.iter().rev().any(|one| one.header("webhook-id") == Some(&event.id));
             receiver.wait_until(&event.id, arrived).await;
         }
     }
@@ -69,10 +76,10 @@ impl Customers {
     /// faults explain, or if the history tells another story. Gives the figures.
     pub(crate) async fn check(&self, tally: &Tally, cost: Cost) -> String {
         let figures = tally.check();
-        eventually("all deliveries to be done", async || {
+        let done = eventually("all deliveries to be done", async || {
             (self.sql("SELECT COUNT(*) FROM deliveries WHERE state = 'pending'") == "0").then_some(())
-        })
-        .await;
+        });
+        timeout(RECOVERY, done).await.unwrap_or_else(|_| panic!("not all is delivered within {RECOVERY:?}: {figures}"));
         let mut arrivals: HashMap<(usize, String, String), usize> = HashMap::new();
         let mut deliveries: HashMap<(usize, String), String> = HashMap::new();
         let mut arrived = 0;
@@ -122,6 +129,11 @@ impl Customers {
 
     fn sql(&self, statement: &str) -> String {
         Postgres::sql(&self.url, statement)
+    }
+
+    /// What came in so far at the first endpoint of the first tenant.
+    pub(crate) fn first(&self) -> Vec<Arc<Received>> {
+        self.receivers[0].1.received()
     }
 
     /// The events that came in so far, at all endpoints.

@@ -29,18 +29,35 @@ async fn each_event_once(hosts: usize) {
     }
     let customers = Customers::content(&machines[0], &url).await;
     let load = Load::on(&machines.iter().collect::<Vec<_>>(), Manner::Once).await;
-    for round in 1..=rounds(5) {
-        eventually("a load", async || (load.acknowledged() >= 60 * round).then_some(())).await;
+    let taken = async |events: usize| {
+        let before = load.acknowledged();
+        eventually("a load", async || (load.acknowledged() >= before + events).then_some(())).await;
+    };
+    for _ in 0..rounds(2) {
+        taken(60).await;
+        let before = attempts_of(&machines).await;
+        // What comes now waits in the table, and all hosts claim it at once.
+        customers.each("/disable").await;
+        taken(90).await;
+        customers.each("/enable").await;
+        eventually("all hosts to claim", async || {
+            attempts_of(&machines).await.iter().zip(&before).all(|(now, before)| now > before).then_some(())
+        })
+        .await;
     }
     let tally = load.stop().await;
     customers.check(&tally, NOTHING).await;
     assert_eq!((tally.refusals(), tally.broken), (0, 0));
     assert_eq!(customers.arrived(), tally.acknowledged.len() * 3);
-    for (number, machine) in machines.iter().enumerate() {
-        let attempts = attempted(machine).await;
-        assert!(attempts > 0, "host {number} has delivered nothing");
-        eprintln!("host {number} made {attempts} attempts");
+    eprintln!("attempts of the hosts: {:?}", attempts_of(&machines).await);
+}
+
+async fn attempts_of(machines: &[Machine]) -> Vec<u64> {
+    let mut attempts = Vec::new();
+    for machine in machines {
+        attempts.push(attempted(machine).await);
     }
+    attempts
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -23,8 +23,8 @@ const PRODUCERS: u64 = 4;
 const PACE: std::ops::Range<u64> = 10..40;
 /// A refusal comes within 2 s; the rest is for a machine that runs many hosts at once.
 const PROMPT: Duration = Duration::from_millis(2_500);
-/// From the end of a fault until a post is acknowledged and delivered.
-const RECOVERY: Duration = Duration::from_secs(5);
+/// From the end of a fault until a post is acknowledged and delivered, and all that was posted before.
+pub(crate) const RECOVERY: Duration = Duration::from_secs(5);
 
 /// What a producer does when it is not told that its event was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
