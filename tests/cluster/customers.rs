@@ -1,6 +1,10 @@
 //! Two tenants with three endpoints each, and whether each of them got what was acknowledged.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use revnoxa_tests::{Answer, Endpoint, Machine, Postgres, Received, Receiver, eventually};
 use serde_json::json;
@@ -134,6 +138,25 @@ impl Customers {
     /// What came in so far at the first endpoint of the first tenant.
     pub(crate) fn first(&self) -> Vec<Arc<Received>> {
         self.receivers[0].1.received()
+    }
+
+    /// How many deliveries have arrived, however often.
+    pub(crate) fn distinct(&self) -> usize {
+        let ids = |receiver: &Receiver| {
+            let received = receiver.received();
+            received
+                .iter()
+                .map(|one| one.header("x-revnoxa-delivery").unwrap().to_owned())
+                .collect::<HashSet<_>>()
+                .len()
+        };
+        self.receivers.iter().map(|(_, receiver)| ids(receiver)).sum()
+    }
+
+    /// Waits until more events than `before` have begun to arrive at the last endpoint of the first tenant.
+    pub(crate) async fn begin(&self, before: usize) {
+        let last = self.of(TENANTS[0]).last().expect("there are some");
+        last.wait_until("a new event", |all| all.len() > before).await;
     }
 
     /// The events that came in so far, at all endpoints.
