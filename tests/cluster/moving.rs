@@ -1,13 +1,13 @@
 //! `move`: everything that a SQLite installation holds is on PostgreSQL afterwards, also where it was cut short.
 
-use revnoxa_tests::{HOW_TO_INSTALL, Machine, Postgres, Receiver, eventually};
+use revnoxa_tests::{Machine, Postgres, Receiver, eventually};
 use serde_json::{Value, json};
 
 const EVENTS: usize = 3_000;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_move_killed_half_way_goes_on_and_nothing_is_lost() {
-    let Some(server) = Postgres::start() else { return eprintln!("SKIPPED: {HOW_TO_INSTALL}") };
+    let Some((_server, to)) = crate::database() else { return };
     let machine = Machine::on_a_file().set("REVNOXA_RETRY_DELAYS", "3s,1s,1s,1s");
     let from = machine.setting("REVNOXA_DATABASE_URL");
     let healthy = Receiver::answering([200]).await;
@@ -33,8 +33,7 @@ async fn a_move_killed_half_way_goes_on_and_nothing_is_lost() {
     let before = everything(&machine).await;
     sqlite.kill9().await;
 
-    let machine = machine.set("REVNOXA_DATABASE_URL", &server.database());
-    let to = machine.setting("REVNOXA_DATABASE_URL");
+    let machine = machine.set("REVNOXA_DATABASE_URL", &to);
     let cut_short = machine.spawn(&["move", "--from", &from]);
     eventually("some events to be over", async || {
         let there = Postgres::try_sql(&to, "SELECT COUNT(*) FROM events").ok()?;

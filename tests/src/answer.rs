@@ -10,6 +10,7 @@ use tokio::{
 #[derive(Clone)]
 pub struct Answer {
     gate: Option<Gate>,
+    delay: Duration,
     manner: Manner,
 }
 
@@ -100,12 +101,18 @@ impl Answer {
         self
     }
 
+    /// Held back for this long.
+    pub fn after(mut self, delay: Duration) -> Self {
+        self.delay = delay;
+        self
+    }
+
     fn drip(first: &str, again: &str) -> Self {
         Self::manner(Manner::Drip { first: first.into(), again: again.into() })
     }
 
     fn manner(manner: Manner) -> Self {
-        Self { gate: None, manner }
+        Self { gate: None, delay: Duration::ZERO, manner }
     }
 
     /// Gives the answer; false when the connection is not to be used again.
@@ -113,6 +120,7 @@ impl Answer {
         if let Some(gate) = &self.gate {
             gate.pass().await;
         }
+        sleep(self.delay).await;
         match &self.manner {
             Manner::Respond { status, headers, body } => {
                 let mut head = format!("HTTP/1.1 {status} Scripted\r\n");

@@ -6,6 +6,7 @@
 //! Api       what both offer: operator and producer clients, tenants, endpoints, deliveries
 //! Receiver  a customer's server: answers as told, keeps every request as it came in
 //! Postgres  a throw-away database server; the end-to-end tests run on SQLite, and once more on one of these
+//! Proxy     the network between a host and its database: cut, stuck, or losing answers
 //! verify    signature checks that share no code with the host
 //! ```
 //!
@@ -21,6 +22,7 @@ mod host;
 mod machine;
 mod npm;
 mod postgres;
+mod proxy;
 mod receiver;
 pub mod verify;
 mod wait;
@@ -33,6 +35,7 @@ pub use dns::StubDns;
 pub use host::{Host, HostBuilder, START};
 pub use machine::{HostProcess, Machine, binary};
 pub use postgres::{HOW_TO_INSTALL, POSTGRES, Postgres};
+pub use proxy::Proxy;
 pub use receiver::{Received, Receiver};
 pub use wait::{WAIT, eventually};
 

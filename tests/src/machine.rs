@@ -52,7 +52,12 @@ impl Machine {
         Self::with(sqlite_url)
     }
 
-    fn with(database_url: fn(&Path) -> String) -> Self {
+    /// The same on this database, as one of the hosts that share it.
+    pub fn on(database_url: &str) -> Self {
+        Self::with(|_| database_url.to_owned())
+    }
+
+    fn with(database_url: impl FnOnce(&Path) -> String) -> Self {
         let machine = Self::bare();
         let data = machine.dir().join("data");
         machine
@@ -61,11 +66,6 @@ impl Machine {
             .set("REVNOXA_MASTER_KEY", &BASE64_STANDARD.encode([9; 32]))
             .set("REVNOXA_OPERATOR_TOKEN", OPERATOR_TOKEN)
             .set("REVNOXA_ALLOW_INSECURE_ENDPOINTS", "true")
-    }
-
-    /// The same on this database, which others may share.
-    pub fn on(database: &str) -> Self {
-        Self::new().set("REVNOXA_DATABASE_URL", database)
     }
 
     /// Sets an environment variable for the processes to come.
@@ -164,8 +164,22 @@ impl HostProcess {
 
     /// SIGTERM: asks it to stop.
     pub fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// SIGSTOP: it stands still, and does not notice.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// SIGCONT: it goes on.
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(i32::try_from(self.pid()).unwrap()).unwrap();
-        kill_process(pid, Signal::TERM).unwrap();
+        kill_process(pid, signal).unwrap();
     }
 
     /// Its number.

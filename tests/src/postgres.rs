@@ -72,6 +72,12 @@ impl Postgres {
         file.lines().next().unwrap().parse().unwrap()
     }
 
+    /// The database at `url`, which is one of this server, reached through this port on 127.0.0.1.
+    pub fn through(&self, url: &str, port: u16) -> String {
+        let name = url.strip_prefix(&self.url()).expect("a database of this server");
+        format!("postgres://postgres@127.0.0.1:{port}/{name}")
+    }
+
     /// `pg_ctl stop -m immediate`: ends it as a power cut would.
     pub fn stop_immediately(&mut self) {
         kill_process(Pid::from_raw(i32::try_from(self.pid()).unwrap()).unwrap(), Signal::QUIT).unwrap();

@@ -217,8 +217,9 @@ async fn set_up_postgres(connection: &mut AnyConnection) -> Result<(), sqlx::Err
         ("enable_hashjoin", "off"),
         ("enable_mergejoin", "off"),
         ("jit", "off"),
-        // A host that is stopped, or that the network cut off, must not keep its locks.
-        ("idle_in_transaction_session_timeout", "5s"),
+        // A host that is stopped, or that the network cut off, must not keep its locks: whoever posts one of its events again
+        // waits for them, and so does the group that this is in. Longer than `LIMIT`, after which nobody goes on with it.
+        ("idle_in_transaction_session_timeout", "2s"),
         ("statement_timeout", "60s"),
     ];
     for (name, value) in settings {

@@ -329,12 +329,13 @@ impl Group {
         }
     }
 
-    /// After the commit: everyone learns what came of it. Gives what was too much for one transaction.
+    /// After the commit: everyone learns what came of it. Gives what was too much for one transaction, and what this host
+    /// leased but is stopping too soon to attempt.
     pub(super) fn answer(self, store: &Store, effects: Effects) -> Vec<Command> {
         for (tenant, version) in effects.disabled {
             store.catalog.require(&tenant, version);
         }
-        {
+        let left_behind = {
             let mut lanes = store.handover.lanes();
             for NewDelivery { leased, goes_to } in self.deliveries {
                 match goes_to {
@@ -357,7 +358,8 @@ impl Group {
             for (want, claimed) in self.wants.iter().zip(self.claimed) {
                 lanes.claimed(want, Some(claimed));
             }
-        }
+            lanes.left_behind()
+        };
         for index in effects.renewed {
             self.renewed[index].renewed(self.lease_until);
         }
@@ -372,7 +374,8 @@ impl Group {
         for done in self.done {
             let _ = done.send(());
         }
-        self.accepts.into_iter().map(Command::Accept).collect()
+        let left_behind = Some(left_behind).filter(|leased| !leased.is_empty()).map(Command::Release);
+        self.accepts.into_iter().map(Command::Accept).chain(left_behind).collect()
     }
 
     /// After another writer came in between: takes back what was promised, to be committed once more.

@@ -291,6 +291,14 @@ impl Lanes {
     /// Starts nothing any more and gives back what was queued.
     pub fn close(&mut self) -> Vec<Leased> {
         self.closed = true;
+        self.left_behind()
+    }
+
+    /// What was queued since they were closed, under promises made before, and that nobody will start.
+    pub fn left_behind(&mut self) -> Vec<Leased> {
+        if !self.closed {
+            return Vec::new();
+        }
         let endpoints: Vec<EndpointId> = self.lanes.keys().copied().collect();
         let mut queued = Vec::new();
         for endpoint in endpoints {
@@ -761,5 +769,16 @@ mod tests {
         assert!(lanes.start().is_none() && !lanes.reserve(&tenant(), endpoint));
         lanes.finished(&started, Health::Unknown);
         assert_eq!((lanes.held, lanes.unproven_held), (0, 0));
+    }
+
+    #[test]
+    fn what_comes_after_closing_is_left_behind() {
+        let (mut lanes, endpoint) = (Lanes::new(LIMITS), EndpointId::new(NOW));
+        assert!(lanes.reserve(&tenant(), endpoint));
+        assert!(lanes.left_behind().is_empty() && lanes.close().is_empty());
+        lanes.hand_over(leased(endpoint));
+        assert!(lanes.start().is_none());
+        assert_eq!(lanes.left_behind().len(), 1);
+        assert_eq!((lanes.left_behind().len(), lanes.held, lanes.unproven_held), (0, 0, 0));
     }
 }
