@@ -25,13 +25,19 @@ pub(crate) fn fill(database: &str, rows: usize) {
              FROM deliveries WHERE id LIKE 'dlv_0000%'"
         ),
     );
+    // Else the server would do so beside the load that is measured.
+    for statement in ["VACUUM ANALYZE", "CHECKPOINT"] {
+        Postgres::sql(database, statement);
+    }
     let size = Postgres::sql(database, "SELECT pg_size_pretty(pg_database_size(current_database()))");
     println!("{rows} finished deliveries added in {:.0} s; the database has {size}", began.elapsed().as_secs_f64());
 }
 
 /// Has a host claim, look for what is due, show a page of history and delete what is old, and prints the plans of it.
 pub(crate) async fn explain(server: &Postgres, database: &str) {
-    Postgres::sql(database, "ALTER SYSTEM SET auto_explain.log_min_duration = 0; SELECT pg_reload_conf()");
+    for statement in ["ALTER SYSTEM SET auto_explain.log_min_duration = 0", "SELECT pg_reload_conf()"] {
+        Postgres::sql(database, statement);
+    }
     let machine = Machine::on(database);
     let _host = machine.serve().await;
     let endpoint = &machine.operator().all("/v1/tenants/tenant-1/endpoints").await[0];

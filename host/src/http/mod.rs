@@ -22,7 +22,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::{HeaderValue, header};
+use axum::extract::Request;
+use axum::http::{HeaderValue, Method, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -102,6 +104,17 @@ impl std::ops::Deref for AppState {
     }
 }
 
+/// However long the database takes, who reads hears within this.
+const READ_LIMIT: Duration = Duration::from_secs(10);
+
+async fn in_time(request: Request, next: Next) -> Response {
+    if request.method() != Method::GET {
+        return next.run(request).await;
+    }
+    let answer = tokio::time::timeout(READ_LIMIT, next.run(request)).await;
+    answer.unwrap_or_else(|_| Problem::Unavailable.into_response())
+}
+
 /// Every route, grouped by who calls.
 pub fn router(state: AppState) -> Router {
     let producer = OpenApiRouter::new().routes(routes!(events::post_event)).routes(routes!(events::post_batch));
@@ -149,6 +162,7 @@ pub fn router(state: AppState) -> Router {
         .merge(SwaggerUi::new("/docs").url("/openapi.json", document))
         .fallback(|| async { Problem::NotFound })
         .method_not_allowed_fallback(|| async { Problem::MethodNotAllowed })
+        .layer(middleware::from_fn(in_time))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(nosniff)
         .with_state(state)

@@ -578,7 +578,7 @@ mod tests {
             (deliveries::OF_ENDPOINT, "deliveries_of_endpoint (tenant_id=? AND endpoint_id=? AND id<?)"),
             (deliveries::OF_EVENT, "deliveries_of_event (tenant_id=? AND event_id=?"),
             (deliveries::RECOVER, "deliveries_failed (tenant_id=? AND endpoint_id=? AND created_at>?)"),
-            (purge::OLD_EVENTS, "deliveries_of_event (tenant_id=? AND event_id=?"),
+            (purge::OLD_EVENTS.sqlite, "deliveries_of_event (tenant_id=? AND event_id=?"),
             (purge::OF_EVENT[0], "deliveries_of_event (tenant_id=? AND event_id=?"),
             (purge::OF_EVENT[1], "deliveries_of_event (tenant_id=? AND event_id=?"),
             (purge::OF_EVENT[1], "plugin_runs_of_delivery (tenant_id=? AND delivery_id=?)"),

@@ -1,7 +1,11 @@
 //! Deletion of rows in small batches: what is too old, and what a deleted tenant or endpoint owned.
 
-use jiff::Timestamp;
+use std::collections::HashSet;
 
+use jiff::Timestamp;
+use sqlx::AnyConnection;
+
+use super::database::{Kind, Sql, locking};
 use super::{Store, StoreError, millis, parsed};
 use crate::domain::id::{EndpointId, TenantId};
 
@@ -97,26 +101,71 @@ impl Store {
         Ok((tenants, endpoints.iter().map(endpoint).collect::<Result<_, StoreError>>()?))
     }
 
-    async fn delete_events(&self, tenant: &TenantId, which: &'static str, before: i64) -> Result<Purged, StoreError> {
+    async fn delete_events(&self, tenant: &TenantId, which: Sql, before: i64) -> Result<Purged, StoreError> {
         let mut tx = self.begin().await?;
-        let ids: Vec<String> =
-            sqlx::query_scalar(which).bind(tenant.as_str()).bind(before).bind(CHUNK).fetch_all(&mut *tx).await?;
-        for id in &ids {
-            for statement in OF_EVENT {
-                sqlx::query(statement).bind(tenant.as_str()).bind(id).execute(&mut *tx).await?;
+        let ids: Vec<String> = sqlx::query_scalar(which.on(self.kind))
+            .bind(tenant.as_str())
+            .bind(before)
+            .bind(CHUNK)
+            .fetch_all(&mut *tx)
+            .await?;
+        match self.kind {
+            Kind::Sqlite => {
+                for (id, statement) in ids.iter().flat_map(|id| OF_EVENT.map(|statement| (id, statement))) {
+                    sqlx::query(statement).bind(tenant.as_str()).bind(id).execute(&mut *tx).await?;
+                }
             }
+            Kind::Postgres => delete_on_postgres(&mut tx, tenant, &ids, before).await?,
         }
         tx.commit().await?;
         Ok(if ids.is_empty() { Purged::Nothing } else { Purged::Some(ids.len() as u64) })
     }
 }
 
-const EVENTS_OF_TENANT: &str = "SELECT id FROM events WHERE tenant_id = $1 AND created_at < $2 LIMIT $3";
-pub(super) const OLD_EVENTS: &str = "SELECT v.id FROM events v
+/// Each statement costs the way there and back, so all events go at once. Those stay whose deliveries somebody restarted meanwhile.
+async fn delete_on_postgres(
+    connection: &mut AnyConnection,
+    tenant: &TenantId,
+    ids: &[String],
+    before: i64,
+) -> Result<(), StoreError> {
+    let deliveries: Vec<(String, Option<i64>)> =
+        sqlx::query_as(LOCK_OF_EVENTS).bind(tenant.as_str()).bind(ids.join(" ")).fetch_all(&mut *connection).await?;
+    let unfinished = |finished_at: Option<i64>| before < i64::MAX && finished_at.is_none_or(|at| at >= before);
+    let kept: HashSet<&str> = deliveries
+        .iter()
+        .filter(|(_, finished_at)| unfinished(*finished_at))
+        .map(|(event, _)| event.as_str())
+        .collect();
+    let ids: Vec<&str> = ids.iter().map(String::as_str).filter(|id| !kept.contains(id)).collect();
+    for statement in OF_EVENTS {
+        sqlx::query(statement).bind(tenant.as_str()).bind(ids.join(" ")).execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+const EVENTS_OF_TENANT: Sql =
+    locking!("SELECT id FROM events WHERE tenant_id = $1 AND created_at < $2 LIMIT $3", "FOR UPDATE SKIP LOCKED");
+// Hosts that do so at the same time share the work.
+pub(super) const OLD_EVENTS: Sql = locking!(
+    "SELECT v.id FROM events v
      WHERE v.tenant_id = $1 AND v.created_at < $2 AND NOT EXISTS (
          SELECT 1 FROM deliveries d
          WHERE d.tenant_id = v.tenant_id AND d.event_id = v.id AND (d.finished_at IS NULL OR d.finished_at >= $2))
-     ORDER BY v.created_at LIMIT $3";
+     ORDER BY v.created_at LIMIT $3",
+    "FOR UPDATE OF v SKIP LOCKED"
+);
+const LOCK_OF_EVENTS: &str = "SELECT event_id, finished_at FROM deliveries
+     WHERE tenant_id = $1 AND event_id = ANY(string_to_array($2, ' ')) FOR UPDATE";
+/// What events own, then the events; on PostgreSQL.
+const OF_EVENTS: [&str; 4] = [
+    "DELETE FROM attempts WHERE tenant_id = $1 AND delivery_id = ANY(ARRAY(
+         SELECT id FROM deliveries WHERE tenant_id = $1 AND event_id = ANY(string_to_array($2, ' '))))",
+    "DELETE FROM plugin_runs WHERE tenant_id = $1 AND delivery_id = ANY(ARRAY(
+         SELECT id FROM deliveries WHERE tenant_id = $1 AND event_id = ANY(string_to_array($2, ' '))))",
+    "DELETE FROM deliveries WHERE tenant_id = $1 AND event_id = ANY(string_to_array($2, ' '))",
+    "DELETE FROM events WHERE tenant_id = $1 AND id = ANY(string_to_array($2, ' '))",
+];
 /// One at a time, so that others get their turn to write in between.
 const PART_OF_TENANT: &str = "DELETE FROM component_parts WHERE tenant_id = $1 AND (plugin, version, part) IN (
          SELECT plugin, version, part FROM component_parts WHERE tenant_id = $1 LIMIT 1)";
