@@ -15,6 +15,10 @@
 //!
 //! The deliveries table is the only queue. Kill the process anywhere, and the rows say what is left to do.
 //!
+//! Any number of hosts share one PostgreSQL and nothing else. Each leases what it attempts and renews the lease while an attempt
+//! runs; what it caches of a tenant's endpoints it compares with the database as often as a change waits before it is
+//! acknowledged; its clock follows the database's. Notifications only wake: a safety poll finds what they missed.
+//!
 //! # Ranks
 //!
 //! A module uses lower ranks and its own folder, nothing else; a test below reads every `use`.
@@ -29,7 +33,7 @@
 //! | 3 | [`deliver`] | dispatcher, attempt, test event |
 //! | 3 | [`retention`] | deletes old rows |
 //! | 2 | [`chain`] | an endpoint's plugins over an event |
-//! | 1 | [`store`] | the only sqlx; takes and returns domain types |
+//! | 1 | [`store`] | the only sqlx, on SQLite and PostgreSQL; takes and returns domain types |
 //! | 1 | [`outbound`] | the only HTTP client; answers an outcome, never an error |
 //! | 1 | [`plugins`] | the only wasmtime: compiles and runs components in a sandbox |
 //! | 0 | [`domain`] | words and rules; no I/O, no async |
@@ -37,6 +41,8 @@
 //!
 //! # Invariants
 //!
+//! * What waits for the database in the background, and whoever posts events, has a limit; whoever posts hears within 2 s.
+//! * Transactions lock a tenant before its endpoints, and rows of one table in the order of their keys.
 //! * Only [`clock`] reads wall time; durations and time-outs use monotonic time.
 //! * No transaction is open across a network or plugin call. No lock is held across an await.
 //! * Every await on the outside has a time limit and a size limit; every queue and cache has a bound with a name.

@@ -9,6 +9,7 @@ mod healthy;
 mod load;
 mod moving;
 mod network;
+mod plans;
 mod processes;
 mod twins;
 
@@ -20,12 +21,16 @@ use revnoxa_tests::{HOW_TO_INSTALL, Machine, Postgres};
 /// A new, empty database and the server it is on. `None`: there is no PostgreSQL here, and the test says so.
 fn database() -> Option<(Postgres, String)> {
     let Some(server) = Postgres::start() else {
-        // Not with `eprintln!`, which is not shown of a test that passes.
-        let _ = writeln!(std::io::stderr(), "\n  SKIPPED: a test of several hosts. {HOW_TO_INSTALL}.\n");
+        skipped();
         return None;
     };
     let url = server.database();
     Some((server, url))
+}
+
+/// Not with `eprintln!`, which is not shown of a test that passes.
+fn skipped() {
+    let _ = writeln!(std::io::stderr(), "\n  SKIPPED: a test of several hosts. {HOW_TO_INSTALL}.\n");
 }
 
 /// A host on this database whose leases outlast the faults.

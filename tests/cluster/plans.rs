@@ -1,0 +1,47 @@
+//! How PostgreSQL goes about what the host asks, on tables that were never analysed.
+
+use revnoxa_tests::{Machine, Postgres, Receiver, eventually};
+use serde_json::json;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_statement_finds_its_rows_by_an_index() {
+    let explain =
+        ["fsync=off", "shared_preload_libraries=auto_explain", "auto_explain.log_min_duration=0", "autovacuum=off"];
+    let Some(server) = Postgres::start_with(&explain) else { return crate::skipped() };
+    let machine = Machine::on(&server.database()).set("REVNOXA_RETRY_DELAYS", "1s,1s,1s,1s");
+    let _host = machine.serve().await;
+    let receiver = Receiver::answering([500, 500, 200]).await;
+    let acme = machine.tenant("acme").await;
+    let endpoint = acme.endpoint(&receiver).await;
+    let event = acme.event("incident.created", json!({})).await;
+    // Its retries are claimed from the table.
+    endpoint.delivery_in("succeeded", &event).await;
+    endpoint.get("/deliveries?limit=10&state=failed").await.expect(200);
+    endpoint.post("/recover", json!({"since": "2026-01-01T00:00:00Z"})).await.expect(202);
+    endpoint.delete("").await.expect(204);
+    machine.operator().delete("/v1/tenants/acme").await.expect(204);
+
+    let claims = eventually("the plan of a claim", async || {
+        let log = server.log();
+        let claims: Vec<String> =
+            plans(&log).filter(|plan| plan.contains("FOR UPDATE SKIP LOCKED))")).map(str::to_owned).collect();
+        (!claims.is_empty()).then_some(claims)
+    })
+    .await;
+    for claim in claims {
+        assert!(claim.contains("Index Scan using deliveries_claimable"), "{claim}");
+    }
+    let log = server.log();
+    let mut seen = 0;
+    for plan in plans(&log).filter(|plan| !plan.contains("_sqlx_migrations")) {
+        seen += 1;
+        for table in ["attempts", "deliveries", "endpoints", "events", "plugin_runs", "component_parts"] {
+            assert!(!plan.contains(&format!("Seq Scan on {table}")), "{plan}");
+        }
+    }
+    assert!(seen > 50, "{seen} plans");
+}
+
+fn plans(log: &str) -> impl Iterator<Item = &str> {
+    log.split("duration: ").filter(|entry| entry.contains("Query Text"))
+}
