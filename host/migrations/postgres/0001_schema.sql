@@ -65,8 +65,8 @@ CREATE TABLE events (
     deliveries            BIGINT NOT NULL,                 -- how many were made when it was accepted
     created_at            BIGINT NOT NULL
 );
-CREATE UNIQUE INDEX events_by_id ON events (tenant_id, id);
 CREATE INDEX events_by_age ON events (tenant_id, created_at);
+CREATE UNIQUE INDEX events_by_id ON events (tenant_id, id);
 
 CREATE TABLE deliveries (
     tenant_id             TEXT COLLATE "C" NOT NULL,
@@ -83,11 +83,12 @@ CREATE TABLE deliveries (
     finished_at           BIGINT,
     created_at            BIGINT NOT NULL,
     transformed           BIGINT NOT NULL DEFAULT 0,       -- 1: what is sent is in plugin_runs, in the newest row that has headers
-    state_reason          TEXT,                            -- why it was dropped; NULL otherwise
-    PRIMARY KEY (tenant_id, id)
+    state_reason          TEXT                             -- why it was dropped; NULL otherwise
 );
+-- Of indexes that look equally good, as they all do while the table was not analysed yet, PostgreSQL takes the youngest.
 CREATE INDEX deliveries_of_endpoint ON deliveries (tenant_id, endpoint_id, id);
 CREATE INDEX deliveries_of_event ON deliveries (tenant_id, event_id);
+ALTER TABLE deliveries ADD PRIMARY KEY (tenant_id, id);
 -- Claims read nothing else, so they cost the same however many deliveries are finished.
 CREATE INDEX deliveries_claimable ON deliveries (tenant_id, endpoint_id, claimable_at) WHERE state = 'pending';
 -- What `recover` looks for.

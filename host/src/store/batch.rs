@@ -239,7 +239,7 @@ pub(super) async fn move_on(
                         next_attempt_at = v.column7, claimable_at = v.column7, finished_at = v.column8
                     FROM (VALUES";
         let tail = ") AS v WHERE deliveries.tenant_id = v.column1 AND deliveries.id = v.column2
-                        AND deliveries.claim = v.column3 AND deliveries.state = 'pending'
+                        AND deliveries.claim = v.column3 AND deliveries.next_attempt_at IS NOT NULL
                     RETURNING deliveries.tenant_id, deliveries.id, deliveries.claim";
         Sized::new(head, 8, tail)
     });
@@ -426,7 +426,7 @@ pub(super) async fn release(connection: &mut AnyConnection, leased: &[Leased]) -
     static UPDATE: LazyLock<Sized> = LazyLock::new(|| {
         let head = "UPDATE deliveries SET claimable_at = next_attempt_at FROM (VALUES";
         let tail = ") AS v WHERE deliveries.tenant_id = v.column1 AND deliveries.id = v.column2
-                        AND deliveries.claim = v.column3 AND deliveries.state = 'pending'";
+                        AND deliveries.claim = v.column3 AND deliveries.next_attempt_at IS NOT NULL";
         Sized::new(head, 3, tail)
     });
     for (mut query, leased) in UPDATE.over(Kind::of(connection), leased) {
@@ -447,7 +447,7 @@ pub(super) async fn renew(
     static UPDATE: LazyLock<Sized> = LazyLock::new(|| {
         let head = "UPDATE deliveries SET claimable_at = v.column4 FROM (VALUES";
         let tail = ") AS v WHERE deliveries.tenant_id = v.column1 AND deliveries.id = v.column2
-                        AND deliveries.claim = v.column3 AND deliveries.state = 'pending'
+                        AND deliveries.claim = v.column3 AND deliveries.next_attempt_at IS NOT NULL
                     RETURNING v.column5";
         Sized::new(head, 5, tail)
     });

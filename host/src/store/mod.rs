@@ -1,6 +1,6 @@
 //! The only user of sqlx: durable state on SQLite or PostgreSQL. Functions take and return domain types; rows stay here.
 //!
-//! Each statement has one text for both databases, but for the few that [`database`] and [`batch`] have twice. Events and
+//! Each statement has one text for both databases, but for the few that `database` and `batch` have twice. Events and
 //! attempts pass the group-commit writers, each of which commits many of them at once: one on SQLite, where all writes go
 //! through one connection in turn, several on PostgreSQL.
 
