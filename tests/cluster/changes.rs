@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use revnoxa_tests::{
-    Answer, Endpoint, HostProcess, Machine, Postgres, Received, Receiver, eventually, verify::openssl_hmac,
+    Answer, Endpoint, HostProcess, Machine, Postgres, Received, Receiver, Reply, eventually, verify::openssl_hmac,
 };
 use serde_json::{Value, json};
 use tokio::time::sleep;
@@ -12,6 +12,9 @@ use crate::{customers::attempted, database, host, rounds};
 
 /// What was signed before the change was answered may arrive so much later.
 const ON_ITS_WAY: Duration = Duration::from_millis(60);
+
+/// What a host may go by without asking the database, so that it sees a change at the latest so long after.
+const REMEMBERED: Duration = Duration::from_millis(250);
 
 /// Two hosts; changes go to the first, and deliveries are made by the second.
 struct Pair {
@@ -62,13 +65,23 @@ impl Pair {
     }
 }
 
+/// The answer to a change, and when it came: not before the other host has forgotten how it was.
+async fn change(request: impl Future<Output = Reply>) -> (Reply, Instant) {
+    let asked = Instant::now();
+    let answer = request.await;
+    let moment = Instant::now();
+    assert!(moment - asked >= REMEMBERED, "answered after {:?}", moment - asked);
+    (answer, moment)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rotated_secret_is_used_everywhere() {
     let Some(pair) = Pair::new().await else { return };
     for _ in 0..rounds(4) {
         pair.busy(8).await;
-        let rotated = pair.endpoint.post("/rotate-secret", json!({"overlap_seconds": 0})).await.expect(200);
-        let moment = Instant::now();
+        let rotation = pair.endpoint.post("/rotate-secret", json!({"overlap_seconds": 0}));
+        let (rotated, moment) = change(rotation).await;
+        let rotated = rotated.expect(200);
         let by_the_other = attempted(&pair.delivers).await;
         sleep(Duration::from_millis(200)).await;
         let secret = rotated.text_of("secret");
@@ -91,8 +104,8 @@ async fn a_disabled_endpoint_and_a_deleted_one_get_nothing_from_anyone() {
     };
     for _ in 0..rounds(3) {
         pair.busy(8).await;
-        pair.endpoint.post_empty("/disable").await.expect(200);
-        let moment = Instant::now();
+        let (disabled, moment) = change(pair.endpoint.post_empty("/disable")).await;
+        disabled.expect(200);
         // Many a retry would have come in this time.
         sleep(Duration::from_millis(400)).await;
         assert_eq!(late(moment), 0, "after it was disabled");
@@ -100,8 +113,8 @@ async fn a_disabled_endpoint_and_a_deleted_one_get_nothing_from_anyone() {
         assert!(!pair.after(moment).await.is_empty());
     }
     pair.busy(8).await;
-    pair.endpoint.delete("").await.expect(204);
-    let moment = Instant::now();
+    let (deleted, moment) = change(pair.endpoint.delete("")).await;
+    deleted.expect(204);
     sleep(Duration::from_millis(400)).await;
     assert_eq!(late(moment), 0, "after it was deleted");
     let event = json!({"tenant": "acme", "type": "incident.created", "data": {}});
@@ -138,7 +151,7 @@ async fn plugins_attached_through_one_host_run_on_the_other() {
     let redact = |plugin: &str, field: &str| json!({"plugin": plugin, "settings": {"fields": [field]}});
     let both = json!([redact("redact-fields", "/data/a"), redact("mine", "/data/b")]);
     for (plugins, expected) in [(both, json!("[redacted]")), (json!([]), json!(0))].iter().cycle().take(2 * rounds(2)) {
-        pair.endpoint.request("PUT", "/plugins").json(plugins).send().await.expect(200);
+        change(pair.endpoint.request("PUT", "/plugins").json(plugins).send()).await.0.expect(200);
         let (by_the_other, before) = (attempted(&pair.delivers).await, pair.receiver.received().len());
         pair.post(1).await;
         let data = &pair.receiver.wait_for(before + 1).await[before].json()["data"];
