@@ -3,10 +3,12 @@
 use std::fs::{DirBuilder, File, TryLockError};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::migrate::Migrator;
+use sqlx::pool::PoolConnectionMetadata;
 use sqlx::{AnyConnection, AnyPool, Connection};
 use url::Url;
 
@@ -22,8 +24,9 @@ const CHANGERS: u32 = 4;
 const TURN: Duration = Duration::from_secs(5);
 /// The same on PostgreSQL, where it waits for the network as well.
 const CONNECT: Duration = Duration::from_millis(1_500);
-/// How long a connection has for its answer when it goes back to its pool; one that hangs is closed.
-const ANSWER: Duration = Duration::from_secs(1);
+/// How long a connection has for its answer when it leaves its pool and when it goes back; one that hangs is closed. Leaves
+/// time for a new one within [`CONNECT`].
+const ANSWER: Duration = Duration::from_millis(700);
 /// Statements kept prepared on each connection to PostgreSQL: those of [`batch`](super::batch) come in several sizes.
 const STATEMENTS: &str = "256";
 
@@ -188,23 +191,50 @@ async fn open_postgres(url: &str) -> Result<Database, OpenError> {
     let place = format!("{}{}", url.host_str().unwrap_or_default(), url.path());
     let failed = |source| OpenError::Database { place: place.clone(), source };
     let options: AnyConnectOptions = url.as_str().parse().map_err(failed)?;
+    let probe = Arc::new(Probe::default());
     let pool = |connections: u32| {
+        let (leaving, back) = (probe.clone(), probe.clone());
         AnyPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(CONNECT)
             .after_connect(|connection, _| Box::pin(async { set_up_postgres(connection).await }))
-            // The pool would wait for ever.
-            .after_release(|connection, _| {
-                Box::pin(async {
-                    let answer = tokio::time::timeout(ANSWER, connection.ping()).await;
-                    answer.unwrap_or(Err(sqlx::Error::PoolTimedOut)).map(|()| true)
-                })
+            // The pool's own test would wait for ever.
+            .test_before_acquire(false)
+            .before_acquire(move |connection, meta| {
+                let probe = leaving.clone();
+                Box::pin(async move { probe.answers(connection, meta).await })
+            })
+            .after_release(move |connection, meta| {
+                let probe = back.clone();
+                Box::pin(async move { probe.answers(connection, meta).await })
             })
     };
     let write = pool(WRITERS + CHANGERS).connect_with(options.clone()).await.map_err(failed)?;
     POSTGRES.run(&write).await?;
     let readers = || pool(READERS).connect_lazy_with(options.clone());
     Ok(Database { kind: Kind::Postgres, read: readers(), browse: readers(), write })
+}
+
+/// Whether pooled connections still carry anything.
+#[derive(Default)]
+struct Probe {
+    hung_at: Mutex<Option<Instant>>,
+}
+
+impl Probe {
+    /// Where one hangs, all that are as old hang most likely, too: they go without a wait for each.
+    async fn answers(&self, connection: &mut AnyConnection, meta: PoolConnectionMetadata) -> Result<bool, sqlx::Error> {
+        let hung_at = || self.hung_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let hangs = || Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()));
+        if hung_at().is_some_and(|hung_at| meta.age > hung_at.elapsed()) {
+            return hangs();
+        }
+        let Ok(answer) = tokio::time::timeout(ANSWER, connection.ping()).await else {
+            *hung_at() = Some(Instant::now());
+            return hangs();
+        };
+        answer.map(|()| true)
+    }
 }
 
 async fn set_up_postgres(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
