@@ -89,9 +89,9 @@ impl FromStr for DatabaseUrl {
     type Err = InvalidDatabaseUrl;
 
     fn from_str(text: &str) -> Result<Self, InvalidDatabaseUrl> {
-        let is_file = text.strip_prefix("sqlite://").is_some_and(|path| !path.is_empty());
-        let is_server = ["postgres://", "postgresql://"].iter().any(|scheme| text.starts_with(scheme));
-        let is_valid = is_file || is_server && url::Url::parse(text).is_ok();
+        let after = |scheme: &str| text.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty());
+        let is_server = after("postgres://") || after("postgresql://");
+        let is_valid = after("sqlite://") || is_server && url::Url::parse(text).is_ok();
         if is_valid { Ok(Self(text.to_owned())) } else { Err(InvalidDatabaseUrl) }
     }
 }
