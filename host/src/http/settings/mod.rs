@@ -68,8 +68,9 @@ impl Site {
     }
 }
 
-/// The address that a one-time link has.
-pub(super) fn sign_in_path(key: &str) -> String {
+/// The path of a one-time link.
+#[must_use]
+pub fn sign_in_path(key: &str) -> String {
     format!("/settings/sign-in/{key}")
 }
 
