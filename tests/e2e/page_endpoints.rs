@@ -33,7 +33,8 @@ async fn a_first_endpoint_is_added_tested_and_shown_with_its_secret() {
     let list = reader.get("/settings/webhooks").await;
     assert_eq!(list.select("tbody tr").len(), 1);
     let row = list.one("tbody tr").text();
-    for shown in [receiver.url().as_str(), "On-call dashboard", "incident.created", "active", "webhook.test: succeeded"] {
+    for shown in [receiver.url().as_str(), "On-call dashboard", "incident.created", "active", "webhook.test: succeeded"]
+    {
         assert!(row.contains(shown), "{shown:?} in {row}");
     }
     let stored = &acme.all("/endpoints").await[0];

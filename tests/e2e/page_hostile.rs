@@ -13,7 +13,8 @@ fn assert_inert(page: &Page) {
         let source = script.attr("src").unwrap_or_else(|| panic!("an inline script on {}", page.url));
         assert!(ours.iter().any(|known| source.starts_with(known)), "{source} on {}", page.url);
     }
-    for css in ["img", "iframe", "object", "embed", "style", "base", "svg[onload]", "[onerror]", "[style]", "b.hostile"] {
+    for css in ["img", "iframe", "object", "embed", "style", "base", "svg[onload]", "[onerror]", "[style]", "b.hostile"]
+    {
         assert!(page.select(css).is_empty(), "{css} on {}", page.url);
     }
     for link in page.select("a[href], form[action]") {
@@ -30,7 +31,8 @@ fn assert_inert(page: &Page) {
 async fn payloads_responses_and_names_are_text() {
     let host = Host::start().await;
     let response = [SCRIPT.as_bytes(), b"\x1b[2J\x1b]0;title\x07\xff\xfe\x00\r", ACTING.as_bytes()].concat();
-    let receiver = Receiver::answering([Answer::status(500).body(response), Answer::status(200).body("x".repeat(1 << 20))]).await;
+    let receiver =
+        Receiver::answering([Answer::status(500).body(response), Answer::status(200).body("x".repeat(1 << 20))]).await;
     host.operator().post("/v1/tenants", json!({"id": "acme", "name": format!("{SCRIPT}{ACTING}")})).await.expect(201);
     let acme = host.known_tenant("acme").await;
     let url = receiver.url_at("/%22%3E%3Cscript%3E?q=<script>alert(1)</script>");
@@ -43,7 +45,8 @@ async fn payloads_responses_and_names_are_text() {
     let at = format!("/settings/webhooks/endpoints/{}", endpoint.id);
     let delivery_at = format!("/settings/webhooks/deliveries/{}", delivery["id"].as_str().unwrap());
     let query = "?state=%3Cscript%3E&type=%22%3E%3Cimg%20src=x%3E&after=%3Cb%20class=hostile%3E";
-    for path in ["/settings/webhooks".to_owned(), at.clone(), format!("{at}/edit"), delivery_at, format!("{at}{query}")] {
+    for path in ["/settings/webhooks".to_owned(), at.clone(), format!("{at}/edit"), delivery_at, format!("{at}{query}")]
+    {
         let page = reader.get(&path).await.expect(200);
         assert_inert(&page);
     }
@@ -56,7 +59,8 @@ async fn payloads_responses_and_names_are_text() {
     // A megabyte of response: the first 16 KiB are kept, the list shows its beginning.
     let event = acme.event("incident.created", json!({"text": "y".repeat(250_000)})).await;
     let large = endpoint.delivery_in("succeeded", &event).await;
-    let page = reader.get(&format!("/settings/webhooks/deliveries/{}", large["id"].as_str().unwrap())).await.expect(200);
+    let page =
+        reader.get(&format!("/settings/webhooks/deliveries/{}", large["id"].as_str().unwrap())).await.expect(200);
     assert!(page.text().contains("Only the first 16 KiB are kept."));
     assert_eq!(page.one("pre[id^=response-]").raw_text(), "x".repeat(16 * 1024));
     assert!(reader.get(&at).await.select(".deliveries .excerpt")[0].text().len() <= 200);
@@ -68,7 +72,8 @@ async fn a_hostile_form_comes_back_as_text() {
     let reader = host.tenant("acme").await.sign_in().await;
     let form = reader.get("/settings/webhooks/new").await.form("Save and send a test event");
     let url = format!("javascript:{SCRIPT}");
-    let form = form.set("url", &url).set("description", SCRIPT).set("headers", "</textarea><script>alert(1)</script>: x");
+    let form =
+        form.set("url", &url).set("description", SCRIPT).set("headers", "</textarea><script>alert(1)</script>: x");
     let again = form.submit(&reader).await.expect(422);
     assert_inert(&again);
     let kept = again.form("Save and send a test event");

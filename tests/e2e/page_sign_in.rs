@@ -209,7 +209,11 @@ async fn nobody_sees_another_tenants_pages() {
     for button in ["Send test event", "Disable", "Rotate secret", "Send again", "Delete endpoint"] {
         let (form, here) = (page.form(button), format!("/endpoints/{}", own.id));
         for id in [theirs, &absent] {
-            form.clone().sent_to(|url| url.replace(&here, &format!("/endpoints/{id}"))).submit(&reader).await.expect(404);
+            form.clone()
+                .sent_to(|url| url.replace(&here, &format!("/endpoints/{id}")))
+                .submit(&reader)
+                .await
+                .expect(404);
         }
     }
     let post = host.anyone().request("POST", &format!("/settings/webhooks/deliveries/{delivery}/retry"));
@@ -250,9 +254,7 @@ async fn only_operators_make_links() {
 async fn dev_prints_a_link_to_the_pages() {
     let machine = Machine::bare();
     let dev = machine.start_serving(&["dev"]).await;
-    let link = dev
-        .line("a link", |line| line.contains("/settings/sign-in/").then(|| line.trim().to_owned()))
-        .await;
+    let link = dev.line("a link", |line| line.contains("/settings/sign-in/").then(|| line.trim().to_owned())).await;
     let page = machine.reader().get(&link[link.find("http").unwrap()..]).await.expect(200);
     assert!(page.text().contains("Development"), "{}", page.text());
     assert!(page.text().contains("No endpoints yet"), "{}", page.text());

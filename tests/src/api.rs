@@ -57,8 +57,13 @@ impl Api {
 
     /// Makes a tenant and a token of its own.
     pub async fn tenant(&self, id: &str) -> Tenant {
+        self.operator().post("/v1/tenants", json!({"id": id})).await.expect(201);
+        self.known_tenant(id).await
+    }
+
+    /// A token of its own for a tenant that is there.
+    pub async fn known_tenant(&self, id: &str) -> Tenant {
         let operator = self.operator();
-        operator.post("/v1/tenants", json!({"id": id})).await.expect(201);
         let token = operator.post(&format!("/v1/tenants/{id}/tokens"), json!({})).await.expect(201);
         let client = Client::new(self.server.clone(), Some(token.text_of("token")));
         let client = client.below(&format!("/v1/tenants/{id}"));

@@ -138,6 +138,13 @@ impl Form {
         self
     }
 
+    /// Sends it elsewhere: `change` gives the address in place of the page's own.
+    #[track_caller]
+    pub fn sent_to(mut self, change: impl FnOnce(&str) -> String) -> Self {
+        self.action = change(self.action.as_str()).parse().expect("a URL");
+        self
+    }
+
     /// All that would be sent under this name.
     pub fn values(&self, name: &str) -> Vec<String> {
         self.entries().into_iter().filter(|(known, _)| *known == name).map(|(_, value)| value).collect()

@@ -173,6 +173,7 @@ impl<E: Into<Problem>> From<E> for PageError {
 #[template(path = "settings/problem.html")]
 struct ProblemPage {
     stylesheet: String,
+    icon: String,
     signed_out: bool,
     forbidden: bool,
     title: &'static str,
@@ -187,6 +188,7 @@ impl IntoResponse for PageError {
         let status = StatusCode::from_u16(body.status).expect("one of ours");
         let page = ProblemPage {
             stylesheet: assets::address("settings.css"),
+            icon: assets::address("icon.svg"),
             signed_out,
             forbidden,
             title: body.title,
