@@ -19,7 +19,8 @@ use crate::deliver::Deliver;
 use crate::domain::address::AddressPolicy;
 use crate::domain::lanes::Limits;
 use crate::domain::retry::RetrySchedule;
-use crate::http::{self, AppState};
+use crate::http::settings::Site;
+use crate::http::{self, Access, AppState};
 use crate::ingest::Ingest;
 use crate::outbound::{Outbound, OutboundConfig};
 use crate::plugins::{BUILT_IN, Plugins};
@@ -92,8 +93,11 @@ pub async fn start(config: Config, clock: Clock, program: &Path) -> anyhow::Resu
         ingest,
         deliver.clone(),
         chain,
-        policy,
-        config.operator_token.clone(),
+        Access {
+            policy,
+            operator_token: config.operator_token.clone(),
+            site: Site::new(config.public_url.as_ref(), address, &config.frame_ancestors),
+        },
         metrics.clone(),
     );
     // Answers are small and awaited: Nagle's algorithm would only delay them.

@@ -29,6 +29,9 @@ pub async fn run(store: Arc<Store>, clock: Clock, retention: Duration, soft: Can
             if let Err(error) = store.sweep_components(now).await {
                 tracing::error!(error = &error as &dyn std::error::Error, "cannot delete components without a version");
             }
+            if let Err(error) = store.sweep_sessions(now).await {
+                tracing::error!(error = &error as &dyn std::error::Error, "cannot delete expired sessions");
+            }
             clock.sleep_until(now.saturating_add(PERIOD).unwrap_or(Timestamp::MAX)).await;
         };
         tokio::select! {

@@ -5,6 +5,7 @@
 //! errors that name the key and the expected form.
 
 mod forms;
+mod origin;
 mod plugins;
 mod secrets;
 
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use forms::{addresses, duration, durations};
+pub use origin::{InvalidOrigin, Origin, Origins};
 pub use plugins::PluginSettings;
 pub use secrets::{DatabaseUrl, InvalidDatabaseUrl, InvalidMasterKey, MasterKey, OperatorToken, OperatorTokenTooShort};
 
@@ -68,6 +70,12 @@ pub struct Config {
     /// After SIGTERM running attempts may take this long. Default `12s`; at most 5 minutes.
     #[serde(deserialize_with = "duration")]
     pub shutdown_grace: Duration,
+    /// Where browsers reach this host, `https://HOST` or `https://HOST:PORT`: links to the settings pages begin with it, and only forms
+    /// of its own pages are taken. `http://` for loopback only. Default `http://` and the address it listens on.
+    pub public_url: Option<Origin>,
+    /// Origins of pages that may show the settings pages in a frame, `https://HOST` or `https://*.DOMAIN`. They must be of the same site
+    /// as `public_url`, or browsers withhold the session's cookie. Default none.
+    pub frame_ancestors: Origins,
     /// Limits of plugins.
     pub plugins: PluginSettings,
 }
@@ -92,6 +100,8 @@ impl Default for Config {
             retention: Duration::from_hours(30 * 24),
             dns_servers: Vec::new(),
             shutdown_grace: 12 * S,
+            public_url: None,
+            frame_ancestors: Origins::default(),
             plugins: PluginSettings::default(),
         }
     }
@@ -198,6 +208,11 @@ impl Config {
             ),
             (self.disable_after_failing_for >= s(60), "disable_after_failing_for", "must be at least 1m"),
             (self.retention >= s(24 * 3_600), "retention", "must be at least 1d"),
+            (
+                self.public_url.as_ref().is_none_or(|url| !url.is_wildcard() && (url.is_https() || url.is_loopback())),
+                "public_url",
+                "must be `https://HOST`, or `http://` with a loopback address or `localhost`",
+            ),
             (self.shutdown_grace <= s(300), "shutdown_grace", "must be at most 5m"),
         ];
         match rules.into_iter().find(|(holds, ..)| !holds) {
@@ -290,6 +305,9 @@ mod tests {
             ("REVNOXA_ALLOW_INSECURE_ENDPOINTS", "yes", "expected a boolean"),
             ("REVNOXA_RETENTION", "1h", "`retention` must be at least 1d"),
             ("REVNOXA_DNS_SERVERS", "localhost", "is not ADDRESS:PORT"),
+            ("REVNOXA_PUBLIC_URL", "https://hooks.example.com/x", "`https://HOST`"),
+            ("REVNOXA_PUBLIC_URL", "http://hooks.example.com", "`public_url` must be `https://HOST`, or"),
+            ("REVNOXA_FRAME_ANCESTORS", "https://a.example; script-src *", "`https://HOST`"),
             ("REVNOXA_PLUGINS", "7", "plugins"),
             ("REVNOXA_PLUGINS_MEMROY", "64MiB", "memroy"),
             ("REVNOXA_PLUGINS_MEMORY", "64MB", "is not a size such as"),

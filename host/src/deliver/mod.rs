@@ -82,4 +82,9 @@ impl Deliver {
             hard: CancellationToken::new(),
         }
     }
+    /// Attempts that a delivery has at most, unless somebody restarts it.
+    #[must_use]
+    pub fn attempts_limit(&self) -> usize {
+        self.schedule.attempts()
+    }
 }

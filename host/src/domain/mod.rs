@@ -16,4 +16,5 @@ pub mod outcome;
 pub mod plugin;
 pub mod retry;
 pub mod secret;
+pub mod session;
 pub mod token;

@@ -27,6 +27,12 @@ impl RetrySchedule {
         Self(Vec::new())
     }
 
+    /// Attempts of a delivery that never succeeds.
+    #[must_use]
+    pub fn attempts(&self) -> usize {
+        self.0.len() + 1
+    }
+
     /// When to try again after `failures` failures, the last at `now`; `None` when that was the last attempt.
     ///
     /// `jitter` is a random number in `0.0..1.0`. `retry_after` is what the receiver asked for.

@@ -194,9 +194,9 @@ impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
 pub(super) struct PageParams {
     /// Items of the page, 1 to 100; 50 when left out.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 100)]
-    limit: Option<String>,
+    pub(super) limit: Option<String>,
     /// `next_cursor` of the page before.
-    cursor: Option<String>,
+    pub(super) cursor: Option<String>,
 }
 
 impl PageParams {

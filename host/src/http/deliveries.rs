@@ -19,7 +19,7 @@ use crate::domain::id::{DeliveryId, EndpointId, EventId, TenantId};
 use crate::store::{AttemptRecord, DeliveryRecord, Filter, NotRestartable, PageRequest, RunRecord};
 
 /// What a delivery's state may be.
-const STATES: [&str; 5] = ["pending", "held", "succeeded", "failed", "dropped"];
+pub(super) const STATES: [&str; 5] = ["pending", "held", "succeeded", "failed", "dropped"];
 
 /// Which deliveries, which page.
 #[derive(Deserialize, IntoParams)]
@@ -27,19 +27,19 @@ const STATES: [&str; 5] = ["pending", "held", "succeeded", "failed", "dropped"];
 #[into_params(parameter_in = Query)]
 pub(super) struct DeliveryParams {
     /// `pending`, `held`, `succeeded`, `failed` or `dropped`.
-    state: Option<String>,
+    pub(super) state: Option<String>,
     /// Of this event type.
     #[serde(rename = "type")]
-    event_type: Option<String>,
+    pub(super) event_type: Option<String>,
     /// RFC 3339: created then or later.
-    after: Option<String>,
+    pub(super) after: Option<String>,
     /// RFC 3339: created earlier.
-    before: Option<String>,
+    pub(super) before: Option<String>,
     /// Items of the page, 1 to 100; 50 when left out.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 100)]
-    limit: Option<String>,
+    pub(super) limit: Option<String>,
     /// `next_cursor` of the page before.
-    cursor: Option<String>,
+    pub(super) cursor: Option<String>,
 }
 
 /// One event for one endpoint.
@@ -180,7 +180,7 @@ pub(super) async fn retry(
 }
 
 impl DeliveryParams {
-    fn parsed(&self) -> Result<(Filter, PageRequest<DeliveryId>), Problem> {
+    pub(super) fn parsed(&self) -> Result<(Filter, PageRequest<DeliveryId>), Problem> {
         let time = |field: &'static str, text: &Option<String>| {
             let parse = |text: &String| text.parse::<Timestamp>();
             text.as_ref().map(parse).transpose().map_err(|_| body::invalid(field, "must be an RFC 3339 time"))

@@ -28,15 +28,15 @@ use crate::store::{EndpointChange, Held};
 pub(super) struct NewEndpoint {
     /// `https`, a public name or address, at most 2,048 bytes.
     #[schema(example = "https://example.com/webhooks")]
-    url: String,
+    pub(super) url: String,
     /// Your own words; at most 512 bytes.
     #[serde(default)]
-    description: String,
+    pub(super) description: String,
     /// The types it gets; null or left out: all, later ones included.
-    event_types: Option<Vec<String>>,
+    pub(super) event_types: Option<Vec<String>>,
     /// Headers added to each request: at most 10, names of HTTP's or ours are refused.
     #[serde(default)]
-    headers: BTreeMap<String, String>,
+    pub(super) headers: BTreeMap<String, String>,
 }
 
 /// What to change of an endpoint; what is left out stays.
@@ -45,61 +45,61 @@ pub(super) struct NewEndpoint {
 pub(super) struct ChangeEndpoint {
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
-    url: Option<String>,
+    pub(super) url: Option<String>,
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
-    description: Option<String>,
+    pub(super) description: Option<String>,
     /// Null: all.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<Vec<String>>)]
-    event_types: Option<Option<Vec<String>>>,
+    pub(super) event_types: Option<Option<Vec<String>>>,
     /// Replaces all.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<BTreeMap<String, String>>)]
-    headers: Option<BTreeMap<String, String>>,
+    pub(super) headers: Option<BTreeMap<String, String>>,
 }
 
 /// A tenant's endpoint.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Endpoint {
     #[schema(value_type = String, example = "ep_0198c5f0a6c37e6fb1d7b0c3a9d2e4f1")]
-    id: EndpointId,
-    url: String,
-    description: String,
+    pub(super) id: EndpointId,
+    pub(super) url: String,
+    pub(super) description: String,
     /// Null: all.
     #[schema(value_type = Option<Vec<String>>)]
-    event_types: Option<Vec<EventType>>,
-    headers: BTreeMap<String, String>,
+    pub(super) event_types: Option<Vec<EventType>>,
+    pub(super) headers: BTreeMap<String, String>,
     /// `pending` until a test event is answered with 2xx, then `active`, or `disabled`.
-    state: &'static str,
+    pub(super) state: &'static str,
     /// Why it is not active.
-    state_reason: Option<String>,
+    pub(super) state_reason: Option<String>,
     #[schema(format = DateTime)]
-    created_at: String,
+    pub(super) created_at: String,
 }
 
 /// An endpoint just created.
 #[derive(Serialize, ToSchema)]
 pub(super) struct CreatedEndpoint {
     #[serde(flatten)]
-    endpoint: Endpoint,
+    pub(super) endpoint: Endpoint,
     /// The signing secret, shown this once.
     #[schema(example = "whsec_…")]
-    secret: String,
-    test: Test,
+    pub(super) secret: String,
+    pub(super) test: Test,
 }
 
 /// What a test event came to.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Test {
     /// Whether it was answered with 2xx.
-    delivered: bool,
+    pub(super) delivered: bool,
     /// Left out: no answer.
     #[serde(skip_serializing_if = "Option::is_none")]
-    status_code: Option<u16>,
+    pub(super) status_code: Option<u16>,
     /// Why it was not delivered, where the status does not say.
     #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<String>,
+    pub(super) error: Option<String>,
 }
 
 /// How to rotate.
@@ -108,13 +108,13 @@ pub(super) struct Test {
 pub(super) struct Rotate {
     /// How long the old secret signs `webhook-signature` as well: 0 (default) to 604,800 s.
     #[serde(default)]
-    overlap_seconds: u32,
+    pub(super) overlap_seconds: u32,
 }
 
 /// The new secret, shown this once.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Secret {
-    secret: String,
+    pub(super) secret: String,
 }
 
 /// How to enable.
@@ -123,7 +123,7 @@ pub(super) struct Secret {
 pub(super) struct Enable {
     /// What becomes of the deliveries held meanwhile: `deliver` (default) or `drop`.
     #[schema(value_type = Option<String>)]
-    held: Option<Held>,
+    pub(super) held: Option<Held>,
 }
 
 /// What to recover.
@@ -132,14 +132,14 @@ pub(super) struct Enable {
 pub(super) struct Recover {
     /// RFC 3339: failed deliveries created then or later.
     #[schema(format = DateTime)]
-    since: String,
+    pub(super) since: String,
 }
 
 /// What was recovered.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Recovered {
     /// How many deliveries are sent again.
-    deliveries: u64,
+    pub(super) deliveries: u64,
 }
 
 /// Lists a tenant's endpoints, the oldest first.

@@ -1,4 +1,4 @@
-//! The HTTP API: the only user of axum. A handler extracts, makes one call, and answers.
+//! The HTTP API and the settings pages: the only user of axum. A handler extracts, makes one call, and answers.
 
 mod attachments;
 mod auth;
@@ -12,7 +12,9 @@ pub mod listen;
 mod operations;
 pub mod plugin_runs;
 mod plugins;
+mod portal_links;
 mod problem;
+pub mod settings;
 mod tenants;
 mod tokens;
 mod upload;
@@ -47,6 +49,7 @@ use crate::store::{Page, Store, StoreError};
 
 use auth::Tokens;
 use problem::Problem;
+use settings::Site;
 use upload::Uploads;
 
 /// What handlers call.
@@ -62,9 +65,20 @@ pub struct Parts {
     uploads: Uploads,
     policy: AddressPolicy,
     tokens: Tokens,
+    site: Site,
     metrics: PrometheusHandle,
     /// Purges that go on after their caller was answered; a stop drops them, and retention finishes them after the start.
     purges: TaskTracker,
+}
+
+/// What may be reached from here, and who reaches us how.
+pub struct Access {
+    /// Of endpoints' addresses.
+    pub policy: AddressPolicy,
+    /// Accepted besides those in the database.
+    pub operator_token: Option<OperatorToken>,
+    /// Where browsers find the settings pages.
+    pub site: Site,
 }
 
 impl AppState {
@@ -86,13 +100,13 @@ impl AppState {
         ingest: Ingest,
         deliver: Arc<Deliver>,
         chain: Arc<Chain>,
-        policy: AddressPolicy,
-        operator_token: Option<OperatorToken>,
+        access: Access,
         metrics: PrometheusHandle,
     ) -> Self {
+        let Access { policy, operator_token, site } = access;
         let tokens = Tokens::new(operator_token.as_ref());
         let (uploads, purges) = (Uploads::new(), TaskTracker::new());
-        Self(Arc::new(Parts { store, ingest, deliver, chain, uploads, policy, tokens, metrics, purges }))
+        Self(Arc::new(Parts { store, ingest, deliver, chain, uploads, policy, tokens, site, metrics, purges }))
     }
 }
 
@@ -123,6 +137,7 @@ pub fn router(state: AppState) -> Router {
         .routes(routes!(tenants::read, tenants::delete))
         .routes(routes!(tokens::list_of_tenant, tokens::create_for_tenant))
         .routes(routes!(tokens::revoke_of_tenant))
+        .routes(routes!(portal_links::create))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))
         .routes(routes!(event_types::list, event_types::add))
@@ -159,6 +174,7 @@ pub fn router(state: AppState) -> Router {
     let nosniff =
         SetResponseHeaderLayer::if_not_present(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     router
+        .merge(settings::routes(&state))
         .merge(SwaggerUi::new("/docs").url("/openapi.json", document))
         .fallback(|| async { Problem::NotFound })
         .method_not_allowed_fallback(|| async { Problem::MethodNotAllowed })

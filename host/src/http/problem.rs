@@ -68,17 +68,17 @@ pub(super) struct ProblemBody {
     #[schema(example = "https://revnoxa.com/problems/unprocessable")]
     kind: String,
     /// The kind in words.
-    title: &'static str,
+    pub(super) title: &'static str,
     /// The HTTP status.
-    status: u16,
+    pub(super) status: u16,
     /// What was wrong with this request.
-    detail: String,
+    pub(super) detail: String,
     /// The parts of the request at fault.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<FieldError>,
     /// Number of this very error, to be found in the log.
     #[serde(skip_serializing_if = "Option::is_none")]
-    instance: Option<String>,
+    pub(super) instance: Option<String>,
 }
 
 impl IntoResponse for Problem {
@@ -112,6 +112,23 @@ impl Problem {
         let instance = uuid::Uuid::new_v4();
         tracing::error!(%instance, error = cause, "request failed");
         Self::Internal(instance)
+    }
+
+    /// What whoever filled in a form can mend; the error is all else.
+    pub(super) fn mendable(self) -> Result<FieldError, Self> {
+        match self {
+            Self::InvalidRequest(error) | Self::Unprocessable(error) => Ok(error),
+            Self::Conflict(rule) => Ok(FieldError::new("", rule)),
+            Self::PayloadTooLarge(_) => Ok(FieldError::new("", self.detail())),
+            Self::Unauthorized
+            | Self::Forbidden
+            | Self::NotFound
+            | Self::IdempotencyConflict(_)
+            | Self::UnsupportedMediaType
+            | Self::MethodNotAllowed
+            | Self::Unavailable
+            | Self::Internal(_) => Err(self),
+        }
     }
 
     /// The problem as the caller reads it.

@@ -16,7 +16,7 @@ pub struct Tenant {
     pub created_at: Timestamp,
 }
 
-type Row = (String, String, i64);
+pub(super) type Row = (String, String, i64);
 
 impl Store {
     /// Creates a tenant. `None`: the id is taken, or its last owner is still being deleted.
@@ -57,7 +57,7 @@ impl Store {
         row.map(tenant).transpose()
     }
 
-    /// Makes a tenant invisible, its tokens void and its endpoints idle, at once. What it owns goes with
+    /// Makes a tenant invisible, its tokens, links and sessions void and its endpoints idle, at once. What it owns goes with
     /// [`Store::purge_tenant`]. `false`: no such.
     pub async fn delete_tenant(&self, id: &TenantId) -> Result<bool, StoreError> {
         let now = millis(self.clock.now());
@@ -67,7 +67,13 @@ impl Store {
             .bind(now)
             .execute(change.on())
             .await?;
-        sqlx::query("DELETE FROM tokens WHERE tenant_id = $1").bind(id.as_str()).execute(change.on()).await?;
+        for statement in [
+            "DELETE FROM tokens WHERE tenant_id = $1",
+            "DELETE FROM portal_links WHERE tenant_id = $1",
+            "DELETE FROM sessions WHERE tenant_id = $1",
+        ] {
+            sqlx::query(statement).bind(id.as_str()).execute(change.on()).await?;
+        }
         sqlx::query("UPDATE endpoints SET deleted_at = $2, state = 'disabled' WHERE tenant_id = $1")
             .bind(id.as_str())
             .bind(now)
@@ -78,7 +84,7 @@ impl Store {
     }
 }
 
-fn tenant((id, name, created_at): Row) -> Result<Tenant, StoreError> {
+pub(super) fn tenant((id, name, created_at): Row) -> Result<Tenant, StoreError> {
     let created_at = timestamp("tenants", "created_at", &id, created_at)?;
     Ok(Tenant { id: parsed("tenants", "id", &id, &id)?, name, created_at })
 }

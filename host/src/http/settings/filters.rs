@@ -1,0 +1,30 @@
+//! How templates write values.
+
+use std::fmt::Display;
+
+use askama::filters::Safe;
+use askama::{Result, Values};
+use jiff::Timestamp;
+
+/// Text of others: nothing in it acts. Escaped like all text.
+#[askama::filter_fn]
+pub(super) fn plain(text: impl Display, _: &dyn Values) -> Result<String> {
+    Ok(super::plain::plain(&text.to_string()))
+}
+
+/// A time in UTC, which the script puts into the reader's zone; the exact one stands in the tooltip.
+#[askama::filter_fn]
+pub(super) fn time(at: &Timestamp, _: &dyn Values) -> Result<Safe<String>> {
+    let (exact, shown) = (format!("{at:.3}"), at.strftime("%b %-d, %H:%M:%S UTC"));
+    Ok(Safe(format!(r#"<time datetime="{exact}" title="{exact}">{shown}</time>"#)))
+}
+
+/// A size in bytes, for people.
+#[askama::filter_fn]
+pub(super) fn bytes(size: &usize, _: &dyn Values) -> Result<String> {
+    Ok(match *size {
+        size if size < 1024 => format!("{size} B"),
+        size if size < 1024 * 1024 => format!("{:.1} KiB", size as f64 / 1024.0),
+        size => format!("{:.1} MiB", size as f64 / (1024.0 * 1024.0)),
+    })
+}

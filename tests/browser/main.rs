@@ -1,0 +1,3 @@
+//! Tests in a real browser. One module a story.
+
+mod harness;
