@@ -15,6 +15,7 @@ const list = document.querySelector("#findings");
 const LABELS = { ok: "✓ Fits", problem: "✗ Problem", note: "• Note" };
 
 let timer;
+let told;
 
 form.addEventListener("input", () => {
   clearTimeout(timer);
@@ -61,37 +62,39 @@ function run() {
 /** A screen reader reads the verdict whenever it changes, so it stays as it is when nothing did. */
 function tell(ok, findings) {
   const problems = findings.filter(({ level }) => level === "problem");
-  const [state, text] = ok
-    ? ["ok", "✓ Verified: the signature is genuine."]
+  const [look, text] = ok
+    ? ["notice ok", "✓ Verified: the signature is genuine."]
     : problems.length > 0
-      ? ["problem", `✗ Not verified. ${problems[0].text}`]
-      : ["waiting", "Not checked yet: body, headers and secret are needed."];
-  if (verdict.textContent === text) return;
-  verdict.textContent = text;
-  verdict.dataset.state = state;
+      ? ["notice failed", `✗ Not verified. ${problems[0].text}`]
+      : ["notice", "Not checked yet: body, headers and secret are needed."];
+  if (text === told) return;
+  told = text;
+  verdict.className = look;
+  verdict.replaceChildren(...marked(text));
 }
 
 function entry({ kind, level, text, fix }) {
   const item = document.createElement("li");
   item.dataset.kind = kind;
   item.dataset.level = level;
-  item.append(paragraph("finding-level", LABELS[level]), paragraph("finding-text", text));
-  if (fix) item.append(paragraph("finding-fix", fix));
+  item.append(paragraph("level", LABELS[level]), paragraph("text", text));
+  if (fix) item.append(paragraph("fix", fix));
   return item;
 }
 
-/** Text between backquotes is code. */
 function paragraph(name, text) {
   const paragraph = document.createElement("p");
   paragraph.className = name;
-  for (const [at, part] of text.split("`").entries()) {
-    if (at % 2 === 0) {
-      paragraph.append(part);
-    } else {
-      const code = document.createElement("code");
-      code.textContent = part;
-      paragraph.append(code);
-    }
-  }
+  paragraph.append(...marked(text));
   return paragraph;
+}
+
+/** A text in which what stands between backquotes is code. */
+function marked(text) {
+  return text.split("`").map((part, at) => {
+    if (at % 2 === 0) return part;
+    const code = document.createElement("code");
+    code.textContent = part;
+    return code;
+  });
 }

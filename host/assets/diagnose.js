@@ -37,11 +37,13 @@ export function diagnose({ body, headers, secret, now }) {
   ]);
 }
 
-/** Two signatures often have the same fault, which is told once. */
+/** What fits, then problems, then notes. Two signatures often have the same fault, which is told once. */
 function answer(findings) {
   const once = [...new Map(findings.map((found) => [found.kind + found.text, found])).values()];
-  const has = (level) => once.some((found) => found.level === level);
-  return { ok: has("ok") && !has("problem"), findings: once };
+  const [fits, problems, notes] = ["ok", "problem", "note"].map((level) =>
+    once.filter((found) => found.level === level),
+  );
+  return { ok: fits.length > 0 && problems.length === 0, findings: [...fits, ...problems, ...notes] };
 }
 
 /** The signatures of a request: `scheme`, `name` for people, `value`, and `readings`, more than one while a secret is replaced. */

@@ -306,7 +306,22 @@ test("no finding tells the secret, and each problem tells what to do", () => {
 });
 
 test("no input makes it throw", () => {
-  const texts = ["", "\0", "\ud800", "\ufeff", "{", '"', "null", "[]", "b''", "%", "%ff", "=", "&#999999;", "a".repeat(999)];
+  const texts = [
+    "",
+    "\0",
+    "\ud800",
+    "\ufeff",
+    "{",
+    '"',
+    "null",
+    "[]",
+    "b''",
+    "%",
+    "%ff",
+    "=",
+    "&#999999;",
+    "a".repeat(999),
+  ];
   const odd = [...texts, "v1,", "v1, v1,", "whsec_", "webhook-signature: x", "webhook-id: .\nwebhook-signature: v1,"];
   const requests = odd.flatMap((body) => odd.flatMap((headers) => odd.map((secret) => ({ body, headers, secret }))));
   for (const request of requests) {
