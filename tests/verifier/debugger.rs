@@ -1,8 +1,8 @@
 //! The host's signature debugger: what it is made of, without its page.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::fs;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use revnoxa_verifier::{Key, StandardKey};
@@ -47,7 +47,8 @@ fn the_commands_for_a_terminal_print_both_signatures() {
         .map(|command| {
             let mut shell = Command::new("sh");
             shell.args(["-c", command]).current_dir(folder.path());
-            let output = shell.env("SECRET", &secret).env("ID", "evt_1").env("TIMESTAMP", "1767225600").output().unwrap();
+            let output =
+                shell.env("SECRET", &secret).env("ID", "evt_1").env("TIMESTAMP", "1767225600").output().unwrap();
             assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
             String::from_utf8(output.stdout).unwrap().split_whitespace().next().unwrap().to_owned()
         })

@@ -4,6 +4,7 @@
 //! so that both have the same rules.
 
 mod assets;
+mod debugger;
 mod deliveries;
 mod endpoint;
 mod endpoints;
@@ -88,6 +89,7 @@ pub(super) fn routes(state: &AppState) -> Router<AppState> {
         .route("/endpoints/{endpoint}/disable", post(endpoint::disable))
         .route("/endpoints/{endpoint}/recover", post(endpoint::recover))
         .route("/endpoints/{endpoint}/delete", post(endpoint::delete))
+        .route("/debugger", get(debugger::show))
         .route("/deliveries/{delivery}", get(deliveries::show))
         .route("/deliveries/{delivery}/retry", post(deliveries::retry));
     let settings = Router::new()
