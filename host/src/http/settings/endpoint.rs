@@ -17,7 +17,7 @@ use super::session::{Pressed, Submitted, Visitor};
 use super::snippets::Snippet;
 use super::{OnPage, Page, PageError, Section, Shell, filters, page};
 use crate::domain::endpoint::{Endpoint, EndpointState, OVERLAP_LIMIT_S};
-use crate::domain::id::{DeliveryId, EndpointId};
+use crate::domain::id::EndpointId;
 use crate::store::{DeliveryRecord, Held, LastAttempt};
 
 /// Deliveries of one page of the history.

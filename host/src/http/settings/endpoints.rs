@@ -16,8 +16,8 @@ use super::super::problem::{FieldError, Problem};
 use super::super::{AppState, endpoints::CreatedEndpoint};
 use super::session::{Submitted, Visitor};
 use super::snippets::Snippet;
-use super::{OnPage, Page, PageError, Section, Shell, filters, page, with_status};
-use crate::domain::endpoint::{Endpoint, EndpointState};
+use super::{OnPage, Page, Section, Shell, filters, page, with_status};
+use crate::domain::endpoint::Endpoint;
 use crate::domain::id::EndpointId;
 use crate::store::{DeliveryRecord, EventTypeRecord, Filter, PageRequest};
 
@@ -193,6 +193,12 @@ fn offered(catalogue: Vec<EventTypeRecord>, chosen: &[String]) -> Vec<OfferedTyp
         description: known.description,
     });
     current.chain(retired).collect()
+}
+
+impl Row {
+    fn success(&self) -> String {
+        "–".to_owned()
+    }
 }
 
 impl EndpointForm {

@@ -28,7 +28,6 @@ use axum::routing::{get, post};
 use super::AppState;
 use super::problem::Problem;
 use crate::config::{Origin, Origins};
-use session::Visitor;
 
 /// Where browsers find the pages.
 pub struct Site {
