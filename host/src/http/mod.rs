@@ -13,6 +13,7 @@ mod operations;
 pub mod plugin_runs;
 mod plugins;
 mod problem;
+mod settings;
 mod tenants;
 mod tokens;
 mod upload;

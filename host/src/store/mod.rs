@@ -16,6 +16,7 @@ mod events;
 mod failing;
 mod group;
 mod handover;
+mod hours;
 mod leases;
 mod moving;
 mod page;
@@ -53,6 +54,8 @@ pub use event_types::{EventTypeRecord, Retired};
 pub use events::PastEvent;
 pub use group::{AcceptError, Accepted, FAN_OUT_LIMIT};
 pub use handover::Handover;
+pub use hours::Totals;
+use hours::Unwritten;
 pub use leases::{Lease, LeaseGuard, Leases};
 pub use moving::{Move, MoveError};
 pub use page::{Cursor, InvalidCursor, Page, PageRequest};
@@ -147,6 +150,7 @@ pub struct Store {
     sealer: Sealer,
     catalog: Catalog,
     peers: Peers,
+    unwritten: Unwritten,
     clock: Clock,
     /// Where deliveries wait for a worker.
     pub handover: Arc<Handover>,
@@ -166,6 +170,7 @@ impl Store {
             sealer: Sealer::new(key),
             catalog: Catalog::new(database.kind),
             peers: Peers::default(),
+            unwritten: Unwritten::default(),
             clock,
             handover,
             lock: None,
