@@ -112,6 +112,11 @@ pub async fn start(config: Config, clock: Clock, program: &Path) -> anyhow::Resu
             "a writer"
         });
     }
+    let (hours, hours_stop) = (store.clone(), writer_stop.clone());
+    writer_tasks.spawn(async move {
+        hours.keep_hours(hours_stop).await;
+        "the writer of hourly counts"
+    });
     let mut tasks = JoinSet::new();
     let (dispatch, dispatch_soft) = (deliver.clone(), soft.clone());
     tasks.spawn(async move {
@@ -216,6 +221,9 @@ impl App {
         self.writer_stop.cancel();
         while let Some(ended) = self.writers.join_next().await {
             failed = failed.take().or(ended.err());
+        }
+        if let Err(error) = self.store.write_hours().await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the last hourly counts of attempts are lost");
         }
         self.store.close().await;
         failed.map_or(Ok(()), |error| Err(error).context("a part of the host panicked"))

@@ -12,6 +12,8 @@
 //! 3. Due retries and leases that ran out are claimed from the table per endpoint, as many as the endpoint's lane has
 //!    places, never globally by time: one dead endpoint's backlog stands in nobody's way. A claim carries a number; what
 //!    is recorded under an older one is ignored.
+//! 4. What attempts came to is counted by endpoint and hour, in memory after their commit and in the table once a second, for
+//!    whoever looks. A host that dies loses a second of these counts, and nothing else.
 //!
 //! The deliveries table is the only queue. Kill the process anywhere, and the rows say what is left to do.
 //!

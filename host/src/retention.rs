@@ -11,6 +11,8 @@ use crate::store::{Purged, Store, StoreError};
 
 /// Between two looks.
 const PERIOD: SignedDuration = SignedDuration::from_mins(10);
+/// How long hourly counts of attempts are kept: a week of them is shown, whole.
+const HOURS_KEPT: SignedDuration = SignedDuration::from_hours(8 * 24);
 /// Between two batches, so that deliveries get their turn to write.
 const BREATH: Duration = Duration::from_millis(20);
 
@@ -25,6 +27,12 @@ pub async fn run(store: Arc<Store>, clock: Clock, retention: Duration, soft: Can
             }
             if let Err(error) = purge(&store, now.saturating_sub(retention).unwrap_or(Timestamp::MIN)).await {
                 tracing::error!(error = &error as &dyn std::error::Error, "cannot delete old events");
+            }
+            if let Err(error) = purge_hours(&store, now.saturating_sub(HOURS_KEPT).unwrap_or(Timestamp::MIN)).await {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot delete old hourly counts of attempts"
+                );
             }
             if let Err(error) = store.sweep_components(now).await {
                 tracing::error!(error = &error as &dyn std::error::Error, "cannot delete components without a version");
@@ -56,6 +64,15 @@ async fn purge(store: &Store, before: Timestamp) -> Result<(), StoreError> {
     for tenant in store.tenants_with_old_events(before).await? {
         while let Purged::Some(events) = store.purge_old_events(&tenant, before).await? {
             tracing::debug!(tenant.id = %tenant, events, "deleted old events");
+            tokio::time::sleep(BREATH).await;
+        }
+    }
+    Ok(())
+}
+
+async fn purge_hours(store: &Store, before: Timestamp) -> Result<(), StoreError> {
+    for tenant in store.tenants_with_old_hours(before).await? {
+        while store.purge_oldest_hour(&tenant, before).await? != Purged::Nothing {
             tokio::time::sleep(BREATH).await;
         }
     }

@@ -53,6 +53,13 @@ async fn a_move_killed_half_way_goes_on_and_nothing_is_lost() {
     let again = machine.run(&["move", "--from", &from]).await;
     assert!(String::from_utf8_lossy(&again.stderr).contains("tenants of its own"), "it is not repeated by accident");
 
+    let counted = "SELECT SUM(succeeded) FROM endpoint_hours WHERE endpoint_id = ";
+    let counted = Postgres::sql(&to, &format!("{counted}'{}'", first.id));
+    assert_eq!(
+        counted,
+        (EVENTS + 1).to_string(),
+        "a host that ends writes what it counted, the test event with the others"
+    );
     let _host = machine.serve().await;
     let after = everything(&machine).await;
     assert_eq!(before.len(), after.len());

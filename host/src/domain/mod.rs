@@ -9,6 +9,7 @@ pub mod delivery;
 pub mod endpoint;
 pub mod event;
 pub mod header;
+pub mod hour;
 pub mod id;
 pub mod json;
 pub mod lanes;

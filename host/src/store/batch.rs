@@ -573,7 +573,7 @@ mod tests {
     async fn deliveries_are_found_by_the_index_that_fits() {
         let mut connection = migrated().await;
         sqlx::query("ANALYZE sqlite_schema").execute(&mut connection).await.unwrap();
-        use super::super::{components, deliveries, events, plugin_runs, purge};
+        use super::super::{components, deliveries, events, hours, plugin_runs, purge};
         for (statement, index) in [
             (deliveries::OF_ENDPOINT, "deliveries_of_endpoint (tenant_id=? AND endpoint_id=? AND id<?)"),
             (deliveries::OF_EVENT, "deliveries_of_event (tenant_id=? AND event_id=?"),
@@ -589,6 +589,9 @@ mod tests {
             (deliveries::BODY, "plugin_runs_of_delivery (tenant_id=? AND delivery_id=?)"),
             (plugin_runs::OUTPUT, "plugin_runs_of_delivery (tenant_id=? AND delivery_id=?)"),
             (plugin_runs::RUNS, "plugin_runs_of_delivery (tenant_id=? AND delivery_id=?)"),
+            (hours::OF_ENDPOINT, "PRIMARY KEY (tenant_id=? AND endpoint_id=? AND hour>?)"),
+            (hours::TOTALS, "PRIMARY KEY (tenant_id=? AND endpoint_id>? AND endpoint_id<?)"),
+            (hours::OLDEST, "endpoint_hours_by_age (tenant_id=? AND hour=?)"),
             (components::PARTS, "component_parts_of_version (tenant_id=? AND plugin=? AND version=?)"),
         ] {
             let plan = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}")));

@@ -79,6 +79,8 @@ pub(super) enum Command {
 /// What the commit brought that the rest of this host must learn.
 #[derive(Default)]
 pub(super) struct Effects {
+    /// Indexes of those that were recorded.
+    recorded: Vec<usize>,
     due: Vec<(TenantId, EndpointId, Timestamp)>,
     /// Indexes of those whose leases run on.
     renewed: Vec<usize>,
@@ -185,8 +187,8 @@ impl Group {
             self.events.iter().map(|(place, deliveries)| (self.event(*place), *deliveries)).collect();
         batch::insert_events(&mut tx, &events, self.now).await?;
         batch::insert_deliveries(&mut tx, &self.deliveries, self.now).await?;
-        let moved = batch::move_on(&mut tx, &self.finished, self.now).await?;
-        let moved: Vec<&Finished> = moved.into_iter().map(|index| &self.finished[index]).collect();
+        effects.recorded = batch::move_on(&mut tx, &self.finished, self.now).await?;
+        let moved: Vec<&Finished> = effects.recorded.iter().map(|index| &self.finished[*index]).collect();
         batch::insert_attempts(&mut tx, &moved).await?;
         effects.due = moved.iter().filter_map(|finished| next_attempt(finished)).collect();
         batch::release(&mut tx, &self.released).await?;
@@ -335,6 +337,7 @@ impl Group {
         for (tenant, version) in effects.disabled {
             store.catalog.require(&tenant, version);
         }
+        store.unwritten.count(effects.recorded.iter().map(|index| &self.finished[*index]));
         let left_behind = {
             let mut lanes = store.handover.lanes();
             for NewDelivery { leased, goes_to } in self.deliveries {

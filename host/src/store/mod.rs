@@ -16,6 +16,7 @@ mod events;
 mod failing;
 mod group;
 mod handover;
+mod hours;
 mod last_attempts;
 mod leases;
 mod moving;
@@ -55,6 +56,8 @@ pub use event_types::{EventTypeRecord, Retired};
 pub use events::PastEvent;
 pub use group::{AcceptError, Accepted, FAN_OUT_LIMIT};
 pub use handover::Handover;
+pub use hours::Totals;
+use hours::Unwritten;
 pub use last_attempts::LastAttempt;
 pub use leases::{Lease, LeaseGuard, Leases};
 pub use moving::{Move, MoveError};
@@ -150,6 +153,7 @@ pub struct Store {
     sealer: Sealer,
     catalog: Catalog,
     peers: Peers,
+    unwritten: Unwritten,
     clock: Clock,
     /// Where deliveries wait for a worker.
     pub handover: Arc<Handover>,
@@ -169,6 +173,7 @@ impl Store {
             sealer: Sealer::new(key),
             catalog: Catalog::new(database.kind),
             peers: Peers::default(),
+            unwritten: Unwritten::default(),
             clock,
             handover,
             lock: None,

@@ -58,7 +58,7 @@ struct Table {
 }
 
 /// What goes over. What an event or an endpoint belongs to comes before it.
-const TABLES: [Table; 13] = [
+const TABLES: [Table; 14] = [
     Table { name: "tenants", key: &["id"], rows: 256 },
     Table { name: "tokens", key: &["id"], rows: 256 },
     Table { name: "event_types", key: &["name"], rows: 256 },
@@ -72,6 +72,7 @@ const TABLES: [Table; 13] = [
     Table { name: "attempts", key: &["tenant_id", "delivery_id", "number"], rows: 256 },
     Table { name: "plugin_runs", key: &["rowid"], rows: 16 },
     Table { name: "plugin_usage", key: &["tenant_id", "plugin", "version"], rows: 256 },
+    Table { name: "endpoint_hours", key: &["tenant_id", "endpoint_id", "hour"], rows: 256 },
 ];
 
 /// A move under way.

@@ -27,6 +27,7 @@ impl Store {
         self.pass_writers().await?;
         while self.delete_events(tenant, EVENTS_OF_TENANT, i64::MAX).await? != Purged::Nothing {}
         while sqlx::query(PART_OF_TENANT).bind(tenant.as_str()).execute(&self.write).await?.rows_affected() > 0 {}
+        while self.purge_oldest_hour(tenant, Timestamp::MAX).await? != Purged::Nothing {}
         let mut tx = self.begin().await?;
         for statement in [
             "DELETE FROM attachments WHERE tenant_id = $1",
@@ -41,7 +42,7 @@ impl Store {
         Ok(tx.commit().await?)
     }
 
-    /// Deletes a deleted endpoint's deliveries, then the endpoint. Events stay: other endpoints may have got them.
+    /// Deletes a deleted endpoint's deliveries and hours, then the endpoint. Events stay: other endpoints may have got them.
     pub async fn purge_endpoint(&self, tenant: &TenantId, endpoint: EndpointId) -> Result<(), StoreError> {
         self.pass_writers().await?;
         loop {
@@ -57,11 +58,12 @@ impl Store {
                 deliveries = deleted.rows_affected();
             }
             if deliveries == 0 {
-                sqlx::query("DELETE FROM endpoints WHERE tenant_id = $1 AND id = $2 AND deleted_at IS NOT NULL")
-                    .bind(tenant.as_str())
-                    .bind(endpoint.to_string())
-                    .execute(&mut *tx)
-                    .await?;
+                for statement in [
+                    "DELETE FROM endpoint_hours WHERE tenant_id = $1 AND endpoint_id = $2",
+                    "DELETE FROM endpoints WHERE tenant_id = $1 AND id = $2 AND deleted_at IS NOT NULL",
+                ] {
+                    sqlx::query(statement).bind(tenant.as_str()).bind(endpoint.to_string()).execute(&mut *tx).await?;
+                }
                 return Ok(tx.commit().await?);
             }
             tx.commit().await?;

@@ -4,6 +4,7 @@
 //! so that both have the same rules.
 
 mod assets;
+mod chart;
 mod debugger;
 mod deliveries;
 mod endpoint;

@@ -69,6 +69,7 @@ async fn what_the_first_schema_held_is_there_under_the_newest() {
     assert_eq!(history.attempts[0].response_body.as_deref(), Some(b"thanks".as_slice()));
     assert_eq!(history.runs, []);
     assert_eq!(store.output(&acme, finished).await.unwrap(), None);
+    assert_eq!(store.hours_of_endpoint(&acme, endpoint, Timestamp::MIN).await.unwrap(), [], "counted from now on");
 
     // Delivering goes on, and plugins can be had.
     let (writer, tasks) = WriterTask::new(store.clone(), Duration::from_mins(1), Duration::from_hours(120));

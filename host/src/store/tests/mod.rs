@@ -2,6 +2,7 @@
 
 mod attachments;
 mod events;
+mod hours;
 mod migrations;
 mod plugins;
 mod runs;
