@@ -12,6 +12,7 @@ use crate::app::App;
 use crate::config::{Config, MasterKey};
 use crate::domain::id::TenantId;
 use crate::domain::token::{self, Scope};
+use crate::http::settings::sign_in_path;
 use crate::store::Store;
 
 const TENANT: &str = "dev";
@@ -72,7 +73,7 @@ pub async fn introduce(app: &App) -> anyhow::Result<()> {
         None => {
             let operator_token = make(store, Scope::Operator).await?;
             let producer_token = make(store, Scope::Producer).await?;
-            let tenant_token = make(store, Scope::Tenant(tenant)).await?;
+            let tenant_token = make(store, Scope::Tenant(tenant.clone())).await?;
             println!("Tokens, shown this once:");
             println!("  operator  {operator_token}");
             println!("  producer  {producer_token}");
@@ -90,6 +91,9 @@ pub async fn introduce(app: &App) -> anyhow::Result<()> {
     println!(
         "    -d '{{\"tenant\":\"{TENANT}\",\"type\":\"incident.created\",\"data\":{{\"title\":\"Checkout is down\",\"severity\":1}}}}'\n"
     );
+    let link = store.create_portal_link(&tenant).await?.context("the tenant `dev` is gone")?.0;
+    println!("Settings › Webhooks, for five minutes and once; restart for another link:");
+    println!("  {}{}\n", introduction.url, sign_in_path(link.reveal()));
     println!("API documentation: {}/docs", introduction.url);
     Ok(())
 }

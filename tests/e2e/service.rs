@@ -156,7 +156,10 @@ async fn secrets_tokens_and_payloads_are_in_no_log_and_secrets_and_tokens_in_no_
     endpoint.delivery_in("succeeded", &event).await;
 
     let producer = machine.producer().await;
+    let (session, link) = (acme.sign_in().await.cookies()[0].value.clone(), acme.portal_link().await);
     let whole = [
+        session.as_str(),
+        link.rsplit('/').next().unwrap(),
         endpoint.secret.as_str(),
         rotated.text_of("secret"),
         acme.token(),

@@ -2,9 +2,11 @@ use std::ops::Deref;
 
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
+use url::{Position, Url};
 
 use crate::{
     client::{Client, Server},
+    page::Reader,
     receiver::Receiver,
     wait::eventually,
 };
@@ -48,13 +50,24 @@ impl Api {
         Client::new(self.server.clone(), Some(token))
     }
 
+    /// A browser without script, signed in nowhere.
+    pub fn reader(&self) -> Reader {
+        Reader::new(self.server.clone())
+    }
+
     /// Makes a tenant and a token of its own.
     pub async fn tenant(&self, id: &str) -> Tenant {
+        self.operator().post("/v1/tenants", json!({"id": id})).await.expect(201);
+        self.known_tenant(id).await
+    }
+
+    /// A token of its own for a tenant that is there.
+    pub async fn known_tenant(&self, id: &str) -> Tenant {
         let operator = self.operator();
-        operator.post("/v1/tenants", json!({"id": id})).await.expect(201);
         let token = operator.post(&format!("/v1/tenants/{id}/tokens"), json!({})).await.expect(201);
         let client = Client::new(self.server.clone(), Some(token.text_of("token")));
-        Tenant { id: id.into(), client: client.below(&format!("/v1/tenants/{id}")), producer: self.producer().await }
+        let client = client.below(&format!("/v1/tenants/{id}"));
+        Tenant { id: id.into(), client, producer: self.producer().await, operator, server: self.server.clone() }
     }
 }
 
@@ -65,6 +78,8 @@ pub struct Tenant {
     pub id: String,
     client: Client,
     producer: Client,
+    operator: Client,
+    server: Server,
 }
 
 impl Tenant {
@@ -80,6 +95,21 @@ impl Tenant {
         let body = format!(r#"{{"tenant":"{}","type":"incident.created","data":{raw}}}"#, self.id);
         let accepted = self.producer.request("POST", "/v1/events").body(body).send().await.expect(202);
         Event { id: accepted.text_of("id").to_owned(), deliveries: accepted["deliveries"].as_u64().expect("a count") }
+    }
+
+    /// A link that signs one browser in, once, as the core product asks for when a user goes to the settings.
+    pub async fn portal_link(&self) -> String {
+        let made = self.operator.post(&format!("/v1/tenants/{}/portal-links", self.id), json!({})).await;
+        made.expect(201).text_of("url").to_owned()
+    }
+
+    /// A browser without script that is signed in.
+    pub async fn sign_in(&self) -> Reader {
+        let reader = Reader::new(self.server.clone());
+        let link: Url = self.portal_link().await.parse().expect("a link is a URL");
+        // The host is reached where it listens, whatever it is called outside.
+        reader.get(&link[Position::BeforePath..]).await.expect(200);
+        reader
     }
 
     /// Makes an endpoint at the receiver, for all event types.

@@ -29,6 +29,10 @@ impl Server {
         *self.0.address.read().unwrap()
     }
 
+    pub(crate) fn http(&self) -> &reqwest::Client {
+        &self.0.http
+    }
+
     pub(crate) fn moved_to(&self, address: SocketAddr) {
         *self.0.address.write().unwrap() = address;
     }

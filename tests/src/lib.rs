@@ -6,6 +6,8 @@
 //! Api       what both offer: operator and producer clients, tenants, endpoints, deliveries
 //! Receiver  a customer's server: answers as told, keeps every request as it came in
 //! Postgres  a throw-away database server; the end-to-end tests run on SQLite, and once more on one of these
+//! Browser   a real Chromium and its user; axe looks for what shuts people out
+//! Reader    the user of a browser without script: pages, links and forms over plain HTTP
 //! Proxy     the network between a host and its database: cut, stuck, or losing answers
 //! verify    signature checks that share no code with the host
 //! ```
@@ -16,11 +18,14 @@
 mod answer;
 mod api;
 mod authority;
+mod browser;
 mod client;
 mod dns;
 mod host;
+mod keeper;
 mod machine;
 mod npm;
+mod page;
 mod postgres;
 mod proxy;
 mod receiver;
@@ -30,10 +35,12 @@ mod wait;
 pub use answer::{Answer, Gate};
 pub use api::{Api, Endpoint, Event, Tenant};
 pub use authority::Authority;
+pub use browser::{Browser, BrowserBuilder, Element, Sent, axe};
 pub use client::{Client, Reply, Request};
 pub use dns::StubDns;
 pub use host::{Host, HostBuilder, START};
 pub use machine::{HostProcess, Machine, binary};
+pub use page::{Cookie, Form, Page, Part, Reader};
 pub use postgres::{HOW_TO_INSTALL, POSTGRES, Postgres};
 pub use proxy::Proxy;
 pub use receiver::{Received, Receiver};

@@ -4,13 +4,15 @@ use std::{
     net::TcpListener,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command},
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, Signal, getuid, kill_process};
 use tempfile::TempDir;
+
+use crate::keeper::keep;
 
 /// Names the server that the tests of this process use instead of SQLite.
 pub const POSTGRES: &str = "TEST_POSTGRES_URL";
@@ -96,11 +98,7 @@ impl Postgres {
             server.args(["-c", setting]);
         }
         let log = fs::File::options().create(true).append(true).open(self.dir.path().join("log")).unwrap();
-        // The keeper reads what nobody writes; the end of it, which comes even when this process is killed, ends the server.
-        let keep = r#"exec 3<&0; "$@" 3<&- & server=$!; { cat <&3; kill -INT $server; } & reader=$!; wait $server; kill $reader"#;
-        let mut keeper = Command::new("sh");
-        keeper.args(["-c", keep, "keeper"]).arg(server.get_program()).args(server.get_args());
-        let keeper = keeper.stdin(Stdio::piped()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        let keeper = keep(&server, "INT").stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
         self.keeper = Some(keeper);
         let began = Instant::now();
         while !self.answers() {

@@ -239,6 +239,7 @@ async fn read_request(
         if let Some((mut request, head_length)) = parse_head(unread, connection) {
             let length: usize = match request.header("content-length") {
                 Some(length) => length.parse().unwrap(),
+                None if request.method == "GET" => 0,
                 None => panic!("a request without Content-Length: {request:?}"),
             };
             while unread.len() < head_length + length {

@@ -68,8 +68,9 @@ impl Site {
     }
 }
 
-/// The address that a one-time link has.
-pub(super) fn sign_in_path(key: &str) -> String {
+/// The path of a one-time link.
+#[must_use]
+pub fn sign_in_path(key: &str) -> String {
     format!("/settings/sign-in/{key}")
 }
 
@@ -172,6 +173,7 @@ impl<E: Into<Problem>> From<E> for PageError {
 #[template(path = "settings/problem.html")]
 struct ProblemPage {
     stylesheet: String,
+    icon: String,
     signed_out: bool,
     forbidden: bool,
     title: &'static str,
@@ -186,6 +188,7 @@ impl IntoResponse for PageError {
         let status = StatusCode::from_u16(body.status).expect("one of ours");
         let page = ProblemPage {
             stylesheet: assets::address("settings.css"),
+            icon: assets::address("icon.svg"),
             signed_out,
             forbidden,
             title: body.title,

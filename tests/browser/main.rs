@@ -1,0 +1,4 @@
+//! Tests in a real browser. One module a story.
+
+mod harness;
+mod pages;
