@@ -26,6 +26,7 @@ static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
     let files = [
         ("settings.css", CSS, include_str!("../../../assets/settings.css")),
         ("icon.svg", "image/svg+xml", include_str!("../../../assets/icon.svg")),
+        ("plugins.js", JS, include_str!("../../../assets/plugins.js")),
         ("settings.js", JS, include_str!("../../../assets/settings.js")),
     ];
     let asset = |(name, kind, text): (&'static str, &'static str, &'static str)| {

@@ -58,9 +58,10 @@ struct Line {
 }
 
 impl Diff {
-    /// Compares many pairs, before and after, each for at most `rows` rows.
-    pub(super) async fn of_each(pairs: Vec<(String, String)>, rows: usize) -> Vec<Self> {
-        let compare = move || pairs.iter().map(|(before, after)| Self::of(before, after, rows)).collect();
+    /// Compares each pair, before and after, where there is one; shows at most `rows` rows of each.
+    pub(super) async fn of_each(pairs: Vec<Option<(String, String)>>, rows: usize) -> Vec<Option<Self>> {
+        let compare = move |(before, after): &(String, String)| Self::of(before, after, rows);
+        let compare = move || pairs.iter().map(|pair| pair.as_ref().map(compare)).collect();
         tokio::task::spawn_blocking(compare).await.expect("comparing does not panic")
     }
 
