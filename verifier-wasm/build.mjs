@@ -35,6 +35,9 @@ for (const [entry, specifier] of [["workerd", "./verifier.wasm"], ["edge-light",
   await build({ ...common, ...out, entryPoints: ["js/module.ts"] });
 }
 await build({ ...common, format: "esm", external, entryPoints: ["js/cli.ts"], outfile: join(dist, "cli.js") });
+// Beside the package: what the host serves to its signature debugger.
+const served = { format: "esm", plugins: [wasm()], outfile: join(folder, "../webhook-verifier.js") };
+await build({ ...common, ...served, entryPoints: ["js/debugger.ts"] });
 
 // The types, each for import and for require.
 const types = join(folder, "types");

@@ -19,6 +19,9 @@
 //! runs; what it caches of a tenant's endpoints it compares with the database as often as a change waits before it is
 //! acknowledged; its clock follows the database's. Notifications only wake: a safety poll finds what they missed.
 //!
+//! Pages under `/settings/webhooks` ([`http::settings`]) read from the store and change what the API's own handlers change: a rule
+//! stands once. Whoever comes from the core product by a one-time link has a session; its forms show that they come from its pages.
+//!
 //! # Ranks
 //!
 //! A module uses lower ranks and its own folder, nothing else; a test below reads every `use`.
@@ -28,7 +31,7 @@
 //! | 7 | `main` | arguments to one call per subcommand |
 //! | 6 | [`dev`], [`admin`], [`author`] | what the other subcommands do |
 //! | 5 | [`app`] | builds the parts, runs and stops them |
-//! | 4 | [`http`] | the only axum: routes, who calls, problems, the receiver of `listen` |
+//! | 4 | [`http`] | the only axum and askama: routes, who calls, problems, the settings pages, the receiver of `listen` |
 //! | 3 | [`ingest`] | accepting events |
 //! | 3 | [`deliver`] | dispatcher, attempt, test event |
 //! | 3 | [`retention`] | deletes old rows |
@@ -132,7 +135,7 @@ mod tests {
 
     #[test]
     fn the_libraries_of_one_room_stay_in_it() {
-        let rooms = [("sqlx::", "store"), ("axum::", "http"), ("reqwest::", "outbound"), ("wasmtime", "plugins")];
+        let rooms = [("sqlx::", "store"), ("axum::", "http"), ("askama", "http"), ("reqwest::", "outbound"), ("wasmtime", "plugins")];
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
         for path in sources(&root) {
             let within = path.strip_prefix(&root).unwrap();

@@ -232,3 +232,44 @@ async fn hostile_content_runs_nothing_and_the_layout_holds() {
         axe(&browser).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_debugger_verifies_in_the_page_and_the_secret_never_leaves_it() {
+    let Some(scene) = Scene::open(Browser::builder()).await else { return };
+    let (browser, secret) = (&scene.browser, scene.endpoint.secret.clone());
+    browser.goto(&scene.delivery_url().await).await;
+    browser.follow("Check its signature").await;
+    browser.fill("Secret", &secret).await;
+    browser.press("Verify").await;
+    let told = browser.wait_for_text("✓ Fits").await;
+    assert!(!told.contains("✗"), "{told}");
+    axe(browser).await;
+    browser.screenshot("debugger-fits").await;
+
+    let body = browser.find("#body").await.property("value").await.unwrap();
+    let cases = [
+        (format!("{body}\n"), secret.clone(), "line break"),
+        (body.replace("\":", "\": "), secret.clone(), "JSON"),
+        (body.clone(), format!("whsec_{}=", "A".repeat(43)), "another secret"),
+        (body.clone(), "rvx_tenant_abc".to_owned(), "token"),
+    ];
+    for (number, (body, secret, explained)) in cases.into_iter().enumerate() {
+        // Typed keys would be corrected and indented on the way; pasted text is not.
+        let pasted = json!(body);
+        browser.eval(&format!("(document.getElementById('body').value = {pasted}, null)")).await;
+        browser.fill("Secret", &secret).await;
+        browser.press("Verify").await;
+        browser.wait_for_text("✗ Problem").await;
+        let told = browser.wait_for_text(explained).await;
+        assert!(told.contains(explained), "{told}");
+        axe(browser).await;
+        browser.screenshot(&format!("debugger-problem-{number}")).await;
+    }
+    let random = secret.strip_prefix("whsec_").unwrap();
+    let sent = browser.requests().await;
+    assert!(!sent.is_empty() && !sent.iter().any(|sent| sent.mentions(random)), "the secret was sent");
+    let kept =
+        browser.eval("JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie, location.href])").await;
+    assert!(!kept.as_str().unwrap().contains(random), "{kept}");
+    scene.is_clean().await;
+}

@@ -120,3 +120,29 @@ async fn what_plugins_did_is_on_the_page() {
     assert!(verdicts[0].contains("only-matching") && verdicts[1].contains("redact-fields"), "{verdicts:?}");
     assert!(!page.text().contains("a@example.com"), "the body is the one that was sent");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_debugger_starts_from_a_delivery_and_can_send_nothing() {
+    let host = Host::start().await;
+    let receiver = Receiver::answering([200]).await;
+    let (acme, other) = (host.tenant("acme").await, host.tenant("other").await);
+    let endpoint = acme.endpoint(&receiver).await;
+    let event = acme.event_raw("{\"a\":\n\"</textarea><script>\"}").await;
+    let delivery = endpoint.delivery_in("succeeded", &event).await;
+    let reader = acme.sign_in().await;
+    let page = reader.get(&path_of(&delivery)).await.follow("Check its signature").await.expect(200);
+    let policy = page.header("content-security-policy").unwrap();
+    assert!(policy.contains("connect-src 'none'; form-action 'none'"), "{policy}");
+    let sent = &receiver.received()[0];
+    assert_eq!(page.one("#body").raw_text(), sent.text());
+    let signature = format!("x-revnoxa-signature: {}", sent.header("x-revnoxa-signature").unwrap());
+    assert!(page.one("#headers").raw_text().to_lowercase().lines().any(|line| line == signature), "{}", page.html);
+    let fields = page.select("#debugger input, #debugger textarea");
+    assert!(fields.iter().all(|field| field.attr("name").is_none()), "a field with a name could be sent");
+
+    let empty = reader.get("/settings/webhooks/debugger").await.expect(200);
+    assert_eq!((empty.one("#body").raw_text(), empty.one("#headers").raw_text()), (String::new(), String::new()));
+    let theirs = page.path();
+    other.sign_in().await.get(&theirs).await.expect(404);
+    reader.get("/settings/webhooks/debugger?delivery=x").await.expect(404);
+}

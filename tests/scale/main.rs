@@ -3,6 +3,7 @@
 //! ```text
 //! cargo bench -p revnoxa-tests --bench scale                    all four, with an empty database
 //! cargo bench -p revnoxa-tests --bench scale -- --rows 5000000  PostgreSQL with as many finished deliveries, and plans
+//! cargo bench -p revnoxa-tests --bench scale -- --pages 100000  the settings pages of an endpoint with as many deliveries
 //! ```
 //!
 //! Host processes are the release binary; the database, the load and the receiver run on the same machine, so what counts
@@ -10,6 +11,7 @@
 
 mod cpu;
 mod load;
+mod pages;
 mod receiver;
 mod rows;
 
@@ -27,7 +29,13 @@ const TIME: Duration = Duration::from_secs(15);
 #[tokio::main]
 async fn main() {
     let arguments: Vec<String> = std::env::args().collect();
-    let rows = arguments.iter().position(|argument| argument == "--rows").map(|at| arguments[at + 1].parse().unwrap());
+    let number = |name: &str| {
+        arguments.iter().position(|argument| argument == name).map(|at| arguments[at + 1].parse::<usize>().unwrap())
+    };
+    if let Some(deliveries) = number("--pages") {
+        return measure_pages(deliveries).await;
+    }
+    let rows = number("--rows");
     println!("{}", Run::HEAD);
     match rows {
         None => {
@@ -49,6 +57,17 @@ async fn main() {
             rows::explain(&server, &database).await;
         }
     }
+}
+
+async fn measure_pages(deliveries: usize) {
+    let machine = Machine::on_a_file();
+    let host = machine.serve().await;
+    pages::measure("SQLite", &machine, deliveries).await;
+    drop(host);
+    let Some(server) = Postgres::start_with(&[]) else { return eprintln!("SKIPPED: {HOW_TO_INSTALL}") };
+    let machine = Machine::on(&server.database());
+    let _host = machine.serve().await;
+    pages::measure("PostgreSQL", &machine, deliveries).await;
 }
 
 async fn on_postgres(server: &Postgres, hosts: usize, database: &str) -> Run {

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 /// The folder of the tests in JavaScript, with their npm packages and the tarball installed.
-fn installed() -> &'static Path {
+pub(super) fn installed() -> &'static Path {
     static INSTALLED: OnceLock<PathBuf> = OnceLock::new();
     INSTALLED.get_or_init(|| {
         let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
@@ -33,12 +33,17 @@ fn installed() -> &'static Path {
 }
 
 fn tarball() -> PathBuf {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from);
-    target.join(format!("webhook-verifier/revnoxa-webhook-verifier-{}.tgz", env!("CARGO_PKG_VERSION")))
+    built().join(format!("revnoxa-webhook-verifier-{}.tgz", env!("CARGO_PKG_VERSION")))
 }
 
-fn run(command: &mut Command) {
+/// Where the package is built, and what the host serves of it.
+pub(super) fn built() -> PathBuf {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from);
+    target.join("webhook-verifier")
+}
+
+pub(super) fn run(command: &mut Command) {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(output.status.success(), "{command:?}:\n{}{}", text(&output.stdout), text(&output.stderr));

@@ -1,4 +1,5 @@
 //! Builds the npm package into `target/webhook-verifier/package`, and with the argument `pack` packs it into `target/webhook-verifier`.
+//! With `host`, what the host serves of it to its signature debugger is renewed: `host/assets/webhook-verifier.js`.
 
 use std::env;
 use std::ffi::OsString;
@@ -13,10 +14,11 @@ const TARGET: &str = "wasm32-unknown-unknown";
 const STACK_BYTES: u32 = 16 << 10;
 
 fn main() -> Result<()> {
-    let pack = match env::args().skip(1).collect::<Vec<_>>().as_slice() {
-        [] => false,
-        [pack] if pack == "pack" => true,
-        _ => bail!("usage: cargo run -p build-npm [pack]"),
+    let (pack, host) = match env::args().skip(1).collect::<Vec<_>>().as_slice() {
+        [] => (false, false),
+        [pack] if pack == "pack" => (true, false),
+        [host] if host == "host" => (false, true),
+        _ => bail!("usage: cargo run -p build-npm [pack | host]"),
     };
     let here = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the crate is in verifier-wasm")?;
     let workspace = here.parent().context("verifier-wasm is in the workspace")?;
@@ -34,6 +36,9 @@ fn main() -> Result<()> {
     run(here, "node", &["build.mjs".into(), package.clone().into(), env!("CARGO_PKG_VERSION").into()])?;
     if pack {
         run(&npm, "npm", &["pack", "./package"].map(OsString::from))?;
+    }
+    if host {
+        fs::copy(npm.join("webhook-verifier.js"), workspace.join("host/assets/webhook-verifier.js"))?;
     }
     Ok(())
 }

@@ -22,12 +22,27 @@ struct Asset {
 const CSS: &str = "text/css; charset=utf-8";
 const JS: &str = "text/javascript; charset=utf-8";
 
+macro_rules! asset {
+    ($name:literal) => {
+        include_str!(concat!("../../../assets/", $name))
+    };
+}
+
 static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
     let files = [
-        ("settings.css", CSS, include_str!("../../../assets/settings.css")),
-        ("icon.svg", "image/svg+xml", include_str!("../../../assets/icon.svg")),
-        ("plugins.js", JS, include_str!("../../../assets/plugins.js")),
-        ("settings.js", JS, include_str!("../../../assets/settings.js")),
+        ("settings.css", CSS, concat!(asset!("settings.css"), asset!("plugins.css"), asset!("debugger.css"))),
+        ("icon.svg", "image/svg+xml", asset!("icon.svg")),
+        ("settings.js", JS, asset!("settings.js")),
+        ("plugins.js", JS, asset!("plugins.js")),
+        ("debugger.js", JS, asset!("debugger.js")),
+        ("diagnose.js", JS, asset!("diagnose.js")),
+        ("diagnose-body.js", JS, asset!("diagnose-body.js")),
+        ("diagnose-headers.js", JS, asset!("diagnose-headers.js")),
+        ("diagnose-json.js", JS, asset!("diagnose-json.js")),
+        ("diagnose-match.js", JS, asset!("diagnose-match.js")),
+        ("diagnose-secret.js", JS, asset!("diagnose-secret.js")),
+        ("diagnose-text.js", JS, asset!("diagnose-text.js")),
+        ("webhook-verifier.js", JS, asset!("webhook-verifier.js")),
     ];
     let asset = |(name, kind, text): (&'static str, &'static str, &'static str)| {
         let mut digest = String::new();

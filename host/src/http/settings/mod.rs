@@ -5,6 +5,7 @@
 
 mod assets;
 mod attachments;
+mod debugger;
 mod deliveries;
 mod diff;
 mod endpoint;
@@ -96,6 +97,7 @@ pub(super) fn routes(state: &AppState) -> Router<AppState> {
         .route("/endpoints/{endpoint}/recover", post(endpoint::recover))
         .route("/endpoints/{endpoint}/delete", post(endpoint::delete))
         .route("/endpoints/{endpoint}/plugins", get(attachments::show).post(attachments::save))
+        .route("/debugger", get(debugger::show))
         .route("/deliveries/{delivery}", get(deliveries::show))
         .route("/deliveries/{delivery}/retry", post(deliveries::retry))
         .route("/plugins", get(plugins::list).post(plugins::create))
