@@ -111,7 +111,10 @@ async fn attachments_move_up_and_down() {
     axe(&browser).await;
     browser.screenshot("attachments").await;
     browser.press("Move up redact-fields").await;
-    assert_eq!(browser.eval("document.querySelector('form.attachments [role=status]').textContent").await, "redact-fields is at place 1 now");
+    assert_eq!(
+        browser.eval("document.querySelector('form.attachments [role=status]').textContent").await,
+        "redact-fields is at place 1 now"
+    );
     assert_eq!(browser.focused().await, "Move up redact-fields");
     // What is removed is the one that was ticked, wherever it stands.
     browser.eval("(document.querySelector('[name=remove][value=\"0\"]').click(), null)").await;

@@ -19,7 +19,9 @@ fn names(attached: &[Value]) -> Vec<&str> {
 }
 
 fn fields(form: &Form) -> Vec<Vec<String>> {
-    ["plugin", "version", "settings", "on_error", "percent", "baseline", "order", "remove"].map(|name| form.values(name)).into()
+    ["plugin", "version", "settings", "on_error", "percent", "baseline", "order", "remove"]
+        .map(|name| form.values(name))
+        .into()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -67,7 +69,8 @@ async fn another_version_runs_for_some_of_the_events() {
     attach(&endpoint, json!([{"plugin": "mine", "version": versions[0]}])).await.expect(200);
     let reader = endpoint.tenant.sign_in().await;
     let shown = page(&endpoint, &reader).await;
-    let options: Vec<_> = shown.select("[name=version] option").iter().map(|option| option.attr("value").unwrap()).collect();
+    let options: Vec<_> =
+        shown.select("[name=version] option").iter().map(|option| option.attr("value").unwrap()).collect();
     assert_eq!(options, [&versions[1], &versions[0]], "the newest first");
     assert_eq!(shown.form("Save").values("version")[0], versions[0]);
 
@@ -91,12 +94,20 @@ async fn a_form_that_breaks_a_rule_comes_back_as_it_was_filled_in() {
     attach(&endpoint, json!([redact(&["/data/a"]), only("/data/b", "c")])).await.expect(200);
     let before = endpoint.get("/plugins").await.text;
     let reader = endpoint.tenant.sign_in().await;
-    let form = page(&endpoint, &reader).await.form("Save").set_in_row(1, "order", "1").set_in_row(2, "plugin", "slack-message");
+    let form = page(&endpoint, &reader).await.form("Save").set_in_row(1, "order", "1").set_in_row(
+        2,
+        "plugin",
+        "slack-message",
+    );
     let form = form.set_in_row(0, "settings", "{\"fields\": [\"/typed\"]}").set("on_error", "skip");
     let cases = [
         (form.clone().set_in_row(1, "settings", "{\"field\": }"), "settings", "is not JSON: expected value"),
         (form.clone().set_in_row(2, "settings", "nothing"), "settings", "is not JSON"),
-        (form.clone().set_in_row(0, "settings", &format!("\"{}\"", "x".repeat(65_536))), "settings", "at most 65536 bytes"),
+        (
+            form.clone().set_in_row(0, "settings", &format!("\"{}\"", "x".repeat(65_536))),
+            "settings",
+            "at most 65536 bytes",
+        ),
         (form.clone().set_in_row(0, "percent", "101"), "percent", "must be 0 to 100"),
         (form.clone().set_in_row(0, "percent", "half"), "percent", "must be 0 to 100"),
         (form.clone().set_in_row(1, "order", "first"), "order", "must be a number"),

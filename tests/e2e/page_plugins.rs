@@ -186,7 +186,10 @@ async fn a_dry_run_shows_the_body_before_and_after() {
     let dropped = filter.set("data", r#"{"severity": "low"}"#).submit(&reader).await.expect(200);
     assert!(dropped.one(".result").text().contains(r#"It is not sent: /data/severity is not "high""#));
     assert_eq!(receiver.received().len(), 1);
-    assert_eq!(acme.get(&format!("/plugins/redact-fields/versions/{}", newest(acme, "redact-fields").await)).await["usage"]["calls"], 0);
+    assert_eq!(
+        acme.get(&format!("/plugins/redact-fields/versions/{}", newest(acme, "redact-fields").await)).await["usage"]["calls"],
+        0
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -202,7 +205,11 @@ async fn a_trial_that_breaks_a_rule_comes_back_as_it_was_filled_in() {
         (run.clone().set("data", "  "), "data", "must be JSON"),
         (run.clone().set("settings", "fields: a"), "settings", "is not JSON"),
         (run.clone().check("on", "past"), "event_id", "must be the id of one of your events"),
-        (run.clone().set("settings", &format!("\"{}\"", "x".repeat(65_536))), "settings", "must be at most 65536 bytes"),
+        (
+            run.clone().set("settings", &format!("\"{}\"", "x".repeat(65_536))),
+            "settings",
+            "must be at most 65536 bytes",
+        ),
     ];
     for (form, field, rule) in cases {
         let refused = form.submit(&reader).await.expect(422);
@@ -247,7 +254,11 @@ async fn a_replay_shows_what_a_version_would_change() {
     let page = attachments.follow("this one").await.expect(200);
     let form = page.form("Replay");
     assert_eq!((form.value("endpoint"), form.value("last")), (endpoint.id.clone(), "100".to_owned()));
-    assert_eq!(page.form("Run").value("settings").replace("\r\n", "\n"), "{\n  \"fields\": [\n    \"/data/a\"\n  ]\n}", "as attached");
+    assert_eq!(
+        page.form("Run").value("settings").replace("\r\n", "\n"),
+        "{\n  \"fields\": [\n    \"/data/a\"\n  ]\n}",
+        "as attached"
+    );
     let same = form.submit(&reader).await.expect(200);
     let result = same.one(".result").text();
     assert!(result.contains("3 unchanged") && result.contains("Nothing would be different."), "{result}");
@@ -263,7 +274,10 @@ async fn a_replay_shows_what_a_version_would_change() {
 
     let failed = form.clone().set("settings", "[]").set("last", "1").submit(&reader).await.expect(200);
     let result = failed.one(".result").text();
-    assert!(result.contains("1 failed") && result.contains("With this version: plugin `redact-fields` failed"), "{result}");
+    assert!(
+        result.contains("1 failed") && result.contains("With this version: plugin `redact-fields` failed"),
+        "{result}"
+    );
     let filter = version_page(acme, &reader, "only-matching").await.form("Replay");
     let drops = filter.set("settings", r#"{"field": "/data/b", "exists": true}"#).submit(&reader).await.expect(200);
     let result = drops.one(".result").text();
@@ -282,11 +296,15 @@ async fn a_replay_of_many_shows_the_first_fifty() {
         endpoint.delivery_in("succeeded", &event).await;
     }
     let reader = acme.sign_in().await;
-    let form = version_page(acme, &reader, "redact-fields").await.form("Replay").set("settings", r#"{"fields": ["/data/n"]}"#);
+    let form =
+        version_page(acme, &reader, "redact-fields").await.form("Replay").set("settings", r#"{"fields": ["/data/n"]}"#);
     let replayed = form.submit(&reader).await.expect(200);
     assert_eq!(replayed.select(".result details").len(), 50);
     let result = replayed.one(".result").text();
-    assert!(result.contains("60 changed") && result.contains("The newest 50 that differ are shown; 10 more do."), "{result}");
+    assert!(
+        result.contains("60 changed") && result.contains("The newest 50 that differ are shown; 10 more do."),
+        "{result}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -355,7 +373,8 @@ async fn not_yours_and_not_there_look_the_same() {
     assert_eq!(past.error_of("event_id").unwrap(), "must be the id of one of your events");
     mallory.endpoint(&receiver).await;
     let page = reader.get(&format!("{PLUGINS}/own/versions/{own}")).await;
-    let replay = page.form("Replay").without("endpoint").forge("endpoint", &foreign.id).submit(&reader).await.expect(422);
+    let replay =
+        page.form("Replay").without("endpoint").forge("endpoint", &foreign.id).submit(&reader).await.expect(422);
     assert!(replay.text().contains("must be the id of one of your endpoints"), "{}", replay.text());
     for button in ["Run", "Replay", "Delete version"] {
         let form = page.form(button).sent_to(|url| url.replace("/own/", "/theirs/"));

@@ -76,7 +76,8 @@ mod tests {
         let nested = "[".repeat(depth) + "1,2" + &"]".repeat(depth);
         let text = indented(&nested);
         assert!(text.len() < nested.len() + 4 * DEEPEST * DEEPEST, "{} bytes", text.len());
-        let deepest = format!("\n{}{}1,2{}\n", "  ".repeat(DEEPEST), "[".repeat(depth - DEEPEST), "]".repeat(depth - DEEPEST));
+        let deepest =
+            format!("\n{}{}1,2{}\n", "  ".repeat(DEEPEST), "[".repeat(depth - DEEPEST), "]".repeat(depth - DEEPEST));
         assert!(text.contains(&deepest));
         assert_eq!(text.split_whitespace().collect::<String>(), nested);
     }

@@ -226,7 +226,10 @@ impl Row {
             settings: editable(&attachment.settings),
             on_error: attachment.on_error.name().to_owned(),
             percent: rollout.map(|rollout| rollout.percent().to_string()).unwrap_or_default(),
-            baseline: rollout.and_then(|rollout| rollout.baseline).map(|baseline| baseline.to_string()).unwrap_or_default(),
+            baseline: rollout
+                .and_then(|rollout| rollout.baseline)
+                .map(|baseline| baseline.to_string())
+                .unwrap_or_default(),
             order: (at + 1).to_string(),
             remove: false,
             error: None,
@@ -253,7 +256,7 @@ impl Row {
             (!text.is_empty()).then_some(Cow::Borrowed(text))
         }
         let percent = self.percent.trim();
-        let percent = if percent.is_empty() { None } else { Some(percent.parse()) };
+        let percent = if percent.is_empty() { None } else { Some(percent.parse::<i64>()) };
         let on_error = OnError::named(&self.on_error);
         Ok(NewAttachment {
             plugin: Cow::Borrowed(&self.plugin),

@@ -47,7 +47,8 @@ mod tests {
 
     async fn read(body: &str) -> Result<(String, Vec<u8>), Problem> {
         let body = body.replace('\n', "\r\n");
-        let form = UploadForm::read(Some(HeaderValue::from_static("multipart/form-data; boundary=b")), body.into()).await;
+        let form =
+            UploadForm::read(Some(HeaderValue::from_static("multipart/form-data; boundary=b")), body.into()).await;
         form.map(|form| (form.csrf, form.component.into()))
     }
 
@@ -59,7 +60,9 @@ mod tests {
         assert_eq!((token.as_str(), component.as_slice()), ("token", b"\0asm\r\n--x".as_slice()));
         let empty = file.replace("\0asm\n--x", "");
         assert_eq!(read(&format!("{csrf}{empty}--b--\n")).await.unwrap().1, b"");
-        for wrong in ["".to_owned(), csrf.to_owned(), file.to_owned(), format!("{file}{csrf}--b--\n"), format!("{csrf}--b--\n")] {
+        for wrong in
+            ["".to_owned(), csrf.to_owned(), file.to_owned(), format!("{file}{csrf}--b--\n"), format!("{csrf}--b--\n")]
+        {
             assert!(read(&wrong).await.is_err(), "{wrong:?}");
         }
         assert!(matches!(UploadForm::read(None, Bytes::new()).await, Err(Problem::UnsupportedMediaType)));

@@ -89,7 +89,8 @@ pub(super) async fn show(
 ) -> Page {
     let endpoint = endpoint(&state, &visitor, &purpose.endpoint).await?;
     let attached = endpoint.iter().flat_map(|endpoint| &endpoint.plugins).find(|attached| attached.plugin == plugin);
-    let settings = attached.map_or_else(|| example_settings(&plugin).to_owned(), |attached| editable(&attached.settings));
+    let settings =
+        attached.map_or_else(|| example_settings(&plugin).to_owned(), |attached| editable(&attached.settings));
     let (dry_run, replay) = (DryRunForm::example(settings), ReplayForm::of(purpose.endpoint));
     version_page(&state, &visitor, (plugin, version), dry_run, replay, Tried::Nothing).await
 }

@@ -148,7 +148,8 @@ pub(super) fn typed_json<'t>(field: &str, text: &'t str) -> Result<Option<&'t Ra
     if text.trim().is_empty() {
         return Ok(None);
     }
-    let refuse = |error| Problem::Unprocessable(FieldError::new(field, format_args!("is not JSON: {error}")));
+    let refuse =
+        |error: serde_json::Error| Problem::Unprocessable(FieldError::new(field, format_args!("is not JSON: {error}")));
     serde_json::from_str(text).map(Some).map_err(refuse)
 }
 
@@ -204,7 +205,8 @@ impl Called {
             Ok(Verdict::Deliver(changed)) => {
                 let bodies = Some((text(before), text(&changed.body)));
                 let body = Diff::of_each(vec![bodies], DRY_RUN_ROWS).await.into_iter().next().flatten();
-                let added = || changed.headers.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+                let added =
+                    || changed.headers.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
                 let changes = |body| Changes { body, removed: Vec::new(), added: added() };
                 (Decision::Deliver, body.map(changes))
             }
@@ -237,14 +239,17 @@ impl Replayed {
             let requests = before_request.zip(after_request);
             let headers = requests.as_ref().map(|(before, after)| {
                 let only = |one: &PluginRequest, other: &PluginRequest| -> Vec<(String, String)> {
-                    let new = one.headers.iter().filter(|(name, value)| other.headers.get(*name) != Some(value));
+                    let new = one.headers.iter().filter(|(name, value)| other.headers.get(*name) != Some(*value));
                     new.map(|(name, value)| (name.clone(), value.clone())).collect()
                 };
                 (only(before, after), only(after, before))
             });
             bodies.push(requests.map(|(before, after)| (before.body, after.body)));
             let after = event.detail.or(after);
-            events.push((Difference { event: event.event_id, result: event.result, before, after, request: None }, headers));
+            events.push((
+                Difference { event: event.event_id, result: event.result, before, after, request: None },
+                headers,
+            ));
         }
         let diffs = Diff::of_each(bodies, REPLAY_ROWS).await;
         let whole = |((event, headers), body): ((Difference, Option<_>), Option<Diff>)| {
