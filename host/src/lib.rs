@@ -135,7 +135,13 @@ mod tests {
 
     #[test]
     fn the_libraries_of_one_room_stay_in_it() {
-        let rooms = [("sqlx::", "store"), ("axum::", "http"), ("askama", "http"), ("reqwest::", "outbound"), ("wasmtime", "plugins")];
+        let rooms = [
+            ("sqlx::", "store"),
+            ("axum::", "http"),
+            ("askama", "http"),
+            ("reqwest::", "outbound"),
+            ("wasmtime", "plugins"),
+        ];
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
         for path in sources(&root) {
             let within = path.strip_prefix(&root).unwrap();
