@@ -279,7 +279,7 @@ async fn the_success_rate_and_the_chart_show_how_it_goes() {
     eventually("the success rate", async || {
         let list = reader.get("/settings/webhooks").await.expect(200);
         // Two of three: the test event counts.
-        list.one("tbody tr").text().contains("66.7 %").then_some(())
+        list.one("tbody tr").text().contains("66.6 %").then_some(())
     })
     .await;
     let page = reader.get(&format!("/settings/webhooks/endpoints/{}", endpoint.id)).await.expect(200);

@@ -3,11 +3,11 @@
 use revnoxa_tests::{Answer, Host, Page, Receiver};
 use serde_json::json;
 
-const SCRIPT: &str = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'><svg onload=alert(3)>";
-const ACTING: &str = "\u{202e}gnp.exe\u{2066}\u{200b}\u{feff}\u{9b}";
+pub(crate) const SCRIPT: &str = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'><svg onload=alert(3)>";
+pub(crate) const ACTING: &str = "\u{202e}gnp.exe\u{2066}\u{200b}\u{feff}\u{9b}";
 
 /// Fails the test if anything of it became markup, or acts on what stands around it.
-fn assert_inert(page: &Page) {
+pub(crate) fn assert_inert(page: &Page) {
     let ours = ["/settings/assets/settings.js", "/settings/assets/"];
     for script in page.select("script") {
         let source = script.attr("src").unwrap_or_else(|| panic!("an inline script on {}", page.url));

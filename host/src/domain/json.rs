@@ -1,6 +1,9 @@
 //! JSON for people's eyes, without a change to what it says.
 
-/// Puts each member and element on a line of its own; keys, numbers and strings stay as they are written.
+/// Deeper than this everything stays on one line: else whoever nests thousands of arrays makes gigabytes of white space.
+const DEEPEST: usize = 32;
+
+/// Puts each member and element on a line of its own, to a depth of 32; keys, numbers and strings stay as they are written.
 ///
 /// `json` must be valid JSON; of anything else it makes something, but nothing useful.
 #[must_use]
@@ -8,9 +11,11 @@ pub fn indented(json: &str) -> String {
     let mut text = String::with_capacity(json.len() * 2);
     let mut depth = 0_usize;
     let mut characters = json.chars().peekable();
-    let line = |text: &mut String, depth: usize| {
-        text.push('\n');
-        text.extend(std::iter::repeat_n("  ", depth));
+    let line = |text: &mut String, within: usize, depth: usize| {
+        if within <= DEEPEST {
+            text.push('\n');
+            text.extend(std::iter::repeat_n("  ", depth));
+        }
     };
     while let Some(character) = characters.next() {
         match character {
@@ -32,18 +37,18 @@ pub fn indented(json: &str) -> String {
                     Some(end) => text.push(end),
                     None => {
                         depth += 1;
-                        line(&mut text, depth);
+                        line(&mut text, depth, depth);
                     }
                 }
             }
             '}' | ']' => {
+                line(&mut text, depth, depth.saturating_sub(1));
                 depth = depth.saturating_sub(1);
-                line(&mut text, depth);
                 text.push(character);
             }
             ',' => {
                 text.push(',');
-                line(&mut text, depth);
+                line(&mut text, depth, depth);
             }
             ':' => text.push_str(": "),
             space if space.is_ascii_whitespace() => {}
@@ -63,5 +68,17 @@ mod tests {
         let expected = "{\n  \"b\": 1e400,\n  \"a\": [\n    1.0,\n    {\n      \"c , : {\": \"\\\"x\\\\\"\n    },\n    [],\n    {}\n  ],\n  \"a\": null\n}";
         assert_eq!(indented(json), expected);
         assert_eq!(indented("7"), "7");
+    }
+
+    #[test]
+    fn deep_nesting_stays_small() {
+        let depth = 100_000;
+        let nested = "[".repeat(depth) + "1,2" + &"]".repeat(depth);
+        let text = indented(&nested);
+        assert!(text.len() < nested.len() + 4 * DEEPEST * DEEPEST, "{} bytes", text.len());
+        let deepest =
+            format!("\n{}{}1,2{}\n", "  ".repeat(DEEPEST), "[".repeat(depth - DEEPEST), "]".repeat(depth - DEEPEST));
+        assert!(text.contains(&deepest));
+        assert_eq!(text.split_whitespace().collect::<String>(), nested);
     }
 }

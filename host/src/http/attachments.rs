@@ -34,27 +34,27 @@ pub(super) struct NewAttachment<'r> {
     /// One of the tenant's plugins, or a built-in one.
     #[serde(borrow)]
     #[schema(value_type = String, example = "redact-fields")]
-    plugin: Cow<'r, str>,
+    pub(super) plugin: Cow<'r, str>,
     /// `sha256:…`; left out or null: the plugin's newest version at this time.
     #[serde(borrow)]
     #[schema(value_type = Option<String>)]
-    version: Option<Cow<'r, str>>,
+    pub(super) version: Option<Cow<'r, str>>,
     /// Any JSON of at most 64 KiB, given to each call as it stands here; left out: `{}`.
     #[serde(borrow, default, deserialize_with = "given")]
     #[schema(value_type = Option<Object>)]
-    settings: Option<&'r RawValue>,
+    pub(super) settings: Option<&'r RawValue>,
     /// What follows when it fails: `retry` (default): the attempt has failed and the retry schedule goes on; `skip`: the
     /// event goes on without it; `drop`: the event is dropped.
     #[serde(default)]
     #[schema(value_type = Option<String>, example = "retry")]
-    on_error: OnError,
+    pub(super) on_error: OnError,
     /// Share of the events, 0 to 100, that `version` runs for; left out or null: all.
     #[schema(minimum = 0, maximum = 100)]
-    percent: Option<i64>,
+    pub(super) percent: Option<i64>,
     /// The version that runs for the other events, only together with `percent`; left out or null: they pass by.
     #[serde(borrow)]
     #[schema(value_type = Option<String>)]
-    baseline: Option<Cow<'r, str>>,
+    pub(super) baseline: Option<Cow<'r, str>>,
 }
 
 /// A plugin on an endpoint.
@@ -101,16 +101,25 @@ pub(super) async fn replace(
     request: Request,
 ) -> Result<axum::Json<List<Attachment>>, Problem> {
     let bytes = body::read(request, BODY_LIMIT).await?;
-    let items: Vec<NewAttachment> = body::parse_items(&bytes)?;
+    attach(&state, &tenant, id, body::parse_items(&bytes)?).await?;
+    attached(&state, &tenant, id).await
+}
+
+/// Replaces all that is attached to an endpoint by `items`, or nothing.
+pub(super) async fn attach(
+    state: &AppState,
+    tenant: &TenantId,
+    id: EndpointId,
+    items: Vec<NewAttachment<'_>>,
+) -> Result<(), Problem> {
     if items.len() > ATTACHMENTS_LIMIT {
         return Err(refused("items", format_args!("must be at most {ATTACHMENTS_LIMIT}")));
     }
     let mut attachments = Vec::with_capacity(items.len());
     for (at, item) in items.into_iter().enumerate() {
-        attachments.push(vet(&state, &tenant, at, item).await?);
+        attachments.push(vet(state, tenant, at, item).await?);
     }
-    state.store.attach(&tenant, id, attachments).await?;
-    attached(&state, &tenant, id).await
+    Ok(state.store.attach(tenant, id, attachments).await?)
 }
 
 async fn attached(

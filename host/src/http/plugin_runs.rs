@@ -15,7 +15,7 @@ use super::problem::{FieldError, Problem, ProblemBody};
 use super::{AppState, endpoints};
 use crate::chain::{Decided, Difference, Input, REPLAY_LIMIT, Replay, Replayed, Unavailable};
 use crate::domain::event::{DATA_LIMIT, EventType, request_body};
-use crate::domain::id::{EndpointId, EventId};
+use crate::domain::id::{EndpointId, EventId, TenantId};
 use crate::domain::plugin::{Changed, Failure, LogLine, PluginName, SETTINGS_LIMIT, Verdict, Version};
 use crate::plugins::Report;
 
@@ -25,12 +25,12 @@ use crate::plugins::Report;
 pub(super) struct DryRun {
     /// As when attached; `{}` when left out.
     #[schema(value_type = Option<Object>)]
-    settings: Option<Box<RawValue>>,
+    pub(super) settings: Option<Box<RawValue>>,
     /// A sample event; this or `event_id`.
-    event: Option<Object<Sample>>,
+    pub(super) event: Option<Object<Sample>>,
     /// One of your past events; this or `event`.
     #[schema(value_type = Option<String>)]
-    event_id: Option<String>,
+    pub(super) event_id: Option<String>,
 }
 
 /// An event that never happened.
@@ -39,17 +39,17 @@ pub(super) struct DryRun {
 pub struct Sample {
     /// `evt_sample` when left out.
     #[schema(value_type = Option<String>)]
-    id: Option<String>,
+    pub(super) id: Option<String>,
     /// The event's type.
     #[serde(rename = "type")]
     #[schema(example = "incident.created")]
-    event_type: String,
+    pub(super) event_type: String,
     /// RFC 3339; now when left out.
     #[schema(value_type = Option<String>, format = DateTime)]
-    timestamp: Option<String>,
+    pub(super) timestamp: Option<String>,
     /// Any JSON.
     #[schema(value_type = Object)]
-    data: Box<RawValue>,
+    pub(super) data: Box<RawValue>,
 }
 
 /// What became of a call.
@@ -84,9 +84,9 @@ pub struct DryRunResult {
 #[derive(Serialize, ToSchema)]
 pub struct PluginRequest {
     /// The body, bytes that are not UTF-8 replaced.
-    body: String,
+    pub(super) body: String,
     /// The headers it adds.
-    headers: BTreeMap<String, String>,
+    pub(super) headers: BTreeMap<String, String>,
 }
 
 /// Which events to run a version over.
@@ -94,55 +94,55 @@ pub struct PluginRequest {
 #[serde(deny_unknown_fields)]
 pub(super) struct ReplayRequest {
     /// The endpoint whose events and other plugins are taken.
-    endpoint: String,
+    pub(super) endpoint: String,
     /// Events, the newest first; 1 to 1,000; 100 when left out.
     #[schema(minimum = 1, maximum = 1000)]
-    last: Option<usize>,
+    pub(super) last: Option<usize>,
     /// Instead of those it is attached with; `{}` where it is not attached.
     #[schema(value_type = Option<Object>)]
-    settings: Option<Box<RawValue>>,
+    pub(super) settings: Option<Box<RawValue>>,
 }
 
 /// What a version would change.
 #[derive(Serialize, ToSchema)]
 pub(super) struct ReplayResult {
     /// How many of the events: `unchanged`, `changed`, `dropped`, `failed`.
-    summary: BTreeMap<&'static str, usize>,
+    pub(super) summary: BTreeMap<&'static str, usize>,
     /// False: the time for one replay (60 s) ended before the last event.
-    complete: bool,
+    pub(super) complete: bool,
     /// The newest event first.
-    items: Vec<ReplayedEvent>,
+    pub(super) items: Vec<ReplayedEvent>,
 }
 
 /// What a version would change for one event.
 #[derive(Serialize, ToSchema)]
 pub(super) struct ReplayedEvent {
     #[schema(value_type = String)]
-    event_id: EventId,
+    pub(super) event_id: EventId,
     /// `unchanged`, `changed`, `dropped` or `failed`.
-    result: &'static str,
+    pub(super) result: &'static str,
     /// With `dropped`: the reason; with `failed`: how.
     #[serde(skip_serializing_if = "Option::is_none")]
-    detail: Option<String>,
+    pub(super) detail: Option<String>,
     /// With `changed`: as attached now. Both are left out when the bodies of one answer exceed 8 MiB.
     #[serde(skip_serializing_if = "Option::is_none")]
-    before: Option<Side>,
+    pub(super) before: Option<Side>,
     /// With `changed`: with the new version.
     #[serde(skip_serializing_if = "Option::is_none")]
-    after: Option<Side>,
+    pub(super) after: Option<Side>,
 }
 
 /// What happens to an event.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Side {
     /// `deliver`, `drop` or `fail`.
-    verdict: &'static str,
+    pub(super) verdict: &'static str,
     /// With `deliver`: the request.
     #[serde(skip_serializing_if = "Option::is_none")]
-    request: Option<PluginRequest>,
+    pub(super) request: Option<PluginRequest>,
     /// Otherwise: why.
     #[serde(skip_serializing_if = "Option::is_none")]
-    detail: Option<String>,
+    pub(super) detail: Option<String>,
 }
 
 /// Calls a version once, on a sample or a past event; nothing is sent or stored.
@@ -158,7 +158,19 @@ pub(super) async fn dry_run(
     PathId(version): PathId<Version>,
     Json(request): Json<DryRun>,
 ) -> Result<axum::Json<DryRunResult>, Problem> {
-    state.store.version(&tenant, &plugin, version).await?.ok_or(Problem::NotFound)?;
+    let (_, report) = call_once(&state, tenant, &plugin, version, request).await?;
+    Ok(axum::Json(DryRunResult::of(report)))
+}
+
+/// Calls a version once; gives the event that it was called with, too.
+pub(super) async fn call_once(
+    state: &AppState,
+    tenant: TenantId,
+    plugin: &PluginName,
+    version: Version,
+    request: DryRun,
+) -> Result<(Input, Report), Problem> {
+    state.store.version(&tenant, plugin, version).await?.ok_or(Problem::NotFound)?;
     let settings = settings(request.settings)?.unwrap_or_else(|| "{}".into());
     let input = match (request.event, request.event_id) {
         (Some(Object(sample)), None) => {
@@ -177,8 +189,8 @@ pub(super) async fn dry_run(
             return Err(Problem::Unprocessable(FieldError::new("event", "either `event` or `event_id` must be given")));
         }
     };
-    let report = state.chain.try_version(&plugin, version, &input, &settings).await?;
-    Ok(axum::Json(DryRunResult::of(report)))
+    let report = state.chain.try_version(plugin, version, &input, &settings).await?;
+    Ok((input, report))
 }
 
 /// Runs a version over an endpoint's last events and tells what would be different; nothing is sent or stored.

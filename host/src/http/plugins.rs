@@ -20,7 +20,7 @@ use crate::store::{PluginRecord, PluginUsage, VersionRecord};
 pub(super) struct NewPlugin {
     /// `[a-z0-9][a-z0-9_-]{0,62}`, unique within the tenant, and no built-in plugin's.
     #[schema(example = "redact-emails")]
-    name: String,
+    pub(super) name: String,
 }
 
 /// A plugin: a name for the versions of one component.

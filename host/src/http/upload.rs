@@ -34,6 +34,9 @@ const TENANTS_COUNTED: usize = 10_000;
 const PROGRESS: Duration = Duration::from_secs(1);
 const LINES: &str = "application/x-ndjson";
 
+/// The right to upload, as long as it is kept.
+pub(super) type Turn = [OwnedSemaphorePermit; 2];
+
 /// Who may upload now.
 pub(super) struct Uploads {
     all: Arc<Semaphore>,
@@ -46,7 +49,7 @@ impl Uploads {
     }
 
     /// The tenant's turn first: its own crowd must not take the others' places.
-    async fn turn(&self, tenant: &TenantId) -> Result<[OwnedSemaphorePermit; 2], Problem> {
+    async fn turn(&self, tenant: &TenantId) -> Result<Turn, Problem> {
         let fresh = || Ok::<_, Infallible>(Arc::new(Semaphore::new(UPLOADS_OF_A_TENANT)));
         let Ok(of_tenant) = self.of_tenants.get_or_insert_with(tenant, fresh);
         let acquire = async |turns: Arc<Semaphore>| turns.acquire_owned().await.expect("never closed");
@@ -60,11 +63,11 @@ impl Uploads {
 pub(super) struct Uploaded {
     /// The SHA-256 of the component: its name in paths and attachments.
     #[schema(value_type = String, example = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")]
-    version: Version,
+    pub(super) version: Version,
     /// Of the component.
-    size_bytes: usize,
+    pub(super) size_bytes: usize,
     /// False: these bytes were there already.
-    created: bool,
+    pub(super) created: bool,
 }
 
 /// A line of an upload's progress; the last has another `state` than `compiling`.
@@ -99,7 +102,12 @@ pub(super) async fn upload(
     headers: HeaderMap,
     request: Request,
 ) -> Result<Response, Problem> {
-    let turn = match admit(&state, &tenant, &plugin, &headers).await {
+    let admitted = if names(&headers, header::CONTENT_TYPE, "application/wasm") {
+        admit(&state, &tenant, &plugin).await
+    } else {
+        Err(Problem::UnsupportedMediaType)
+    };
+    let turn = match admitted {
         Ok(turn) => turn,
         Err(refused) => {
             body::discard(request).await;
@@ -120,15 +128,7 @@ pub(super) async fn upload(
 }
 
 /// What can be said without the component.
-async fn admit(
-    state: &AppState,
-    tenant: &TenantId,
-    plugin: &PluginName,
-    headers: &HeaderMap,
-) -> Result<[OwnedSemaphorePermit; 2], Problem> {
-    if !names(headers, header::CONTENT_TYPE, "application/wasm") {
-        return Err(Problem::UnsupportedMediaType);
-    }
+pub(super) async fn admit(state: &AppState, tenant: &TenantId, plugin: &PluginName) -> Result<Turn, Problem> {
     match state.store.plugin(tenant, plugin).await? {
         None => Err(Problem::NotFound),
         Some(found) if found.built_in => Err(PluginError::BuiltIn.into()),
@@ -141,7 +141,13 @@ fn names(headers: &HeaderMap, header: HeaderName, kind: &str) -> bool {
     value.split([';', ',']).any(|value| value.trim().eq_ignore_ascii_case(kind))
 }
 
-async fn take(state: &AppState, tenant: &TenantId, plugin: &PluginName, component: Bytes) -> Result<Uploaded, Problem> {
+/// Compiles, checks and stores the component.
+pub(super) async fn take(
+    state: &AppState,
+    tenant: &TenantId,
+    plugin: &PluginName,
+    component: Bytes,
+) -> Result<Uploaded, Problem> {
     let ready = state.chain.plugins().check(tenant, &component).await?;
     let size_bytes = component.len();
     let (_, created) = state.store.add_version(tenant, plugin, component).await?;

@@ -6,7 +6,7 @@ use sqlx::AnyConnection;
 
 use super::{Store, StoreError, parsed, plugins, unreadable};
 use crate::domain::id::{EndpointId, TenantId};
-use crate::domain::plugin::{Attachment, OnError, Rollout};
+use crate::domain::plugin::{Attachment, OnError, PluginName, Rollout};
 
 /// Bytes of the settings of all of a tenant's attachments together, sealed: they are in memory while its endpoints are.
 pub const TENANT_SETTINGS_LIMIT: u64 = 16 * 1024 * 1024;
@@ -110,6 +110,40 @@ impl Store {
             return Err(AttachError::TooMuchSettings);
         }
         Ok(change.commit_for_all().await?)
+    }
+
+    /// To how many of the tenant's endpoints each plugin is attached; those attached to none are left out.
+    pub async fn endpoints_by_plugin(&self, tenant: &TenantId) -> Result<HashMap<PluginName, u64>, StoreError> {
+        let rows: Vec<(String, i64)> = sqlx::query_as(
+            "SELECT plugin, COUNT(DISTINCT endpoint_id) FROM attachments WHERE tenant_id = $1 GROUP BY plugin",
+        )
+        .bind(tenant.as_str())
+        .fetch_all(&self.browse)
+        .await?;
+        let counted = |(plugin, endpoints): (String, i64)| {
+            Ok((parsed("attachments", "plugin", &plugin, &plugin)?, u64::try_from(endpoints).unwrap_or(0)))
+        };
+        rows.into_iter().map(counted).collect()
+    }
+
+    /// The tenant's endpoints that a plugin is attached to, the oldest first, each with its URL; at most `limit`.
+    pub async fn endpoints_with_plugin(
+        &self,
+        tenant: &TenantId,
+        plugin: &PluginName,
+        limit: u32,
+    ) -> Result<Vec<(EndpointId, String)>, StoreError> {
+        let rows: Vec<(String, String)> = sqlx::query_as(
+            "SELECT DISTINCT e.id, e.url FROM attachments a
+             JOIN endpoints e ON e.tenant_id = a.tenant_id AND e.id = a.endpoint_id
+             WHERE a.tenant_id = $1 AND a.plugin = $2 AND e.deleted_at IS NULL ORDER BY e.id LIMIT $3",
+        )
+        .bind(tenant.as_str())
+        .bind(plugin.as_str())
+        .bind(i64::from(limit))
+        .fetch_all(&self.browse)
+        .await?;
+        rows.into_iter().map(|(id, url)| Ok((parsed("endpoints", "id", &id, &id)?, url))).collect()
     }
 
     /// What is attached to the tenant's endpoints from `first` to `last`, each in its order.

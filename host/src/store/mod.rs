@@ -204,6 +204,12 @@ impl Store {
         Ok(store)
     }
 
+    /// The time that rows are written with.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
     /// Before what belongs to something deleted is purged: waits until no writer that has not seen the deletion can add to it.
     async fn pass_writers(&self) -> Result<(), StoreError> {
         if self.kind == Kind::Postgres {

@@ -88,10 +88,16 @@ impl Form {
         Self { page: page.url.clone(), action, method, multipart: multipart && post, controls }
     }
 
-    /// Puts this into the text or hidden field of this name, or chooses the option of this value.
+    /// Puts this into the text or hidden field of this name, or chooses the option of this value; of several the first.
     #[track_caller]
-    pub fn set(mut self, name: &str, value: &str) -> Self {
-        let control = self.control(name, |kind| matches!(kind, Kind::Text(_) | Kind::List { .. }));
+    pub fn set(self, name: &str, value: &str) -> Self {
+        self.set_in_row(0, name, value)
+    }
+
+    /// The same in a row, counted from 0, of a form that has fields of this name in each of its rows.
+    #[track_caller]
+    pub fn set_in_row(mut self, row: usize, name: &str, value: &str) -> Self {
+        let control = self.control(row, name, |kind| matches!(kind, Kind::Text(_) | Kind::List { .. }));
         match &mut control.kind {
             Kind::List { options, multiple } => {
                 assert!(options.iter().any(|(known, _)| known == value), "{name} has no {value:?}, only {options:?}");
@@ -119,7 +125,7 @@ impl Form {
     /// Puts a file of this name with these bytes into the file field.
     #[track_caller]
     pub fn attach(mut self, name: &str, file_name: &str, bytes: impl Into<Vec<u8>>) -> Self {
-        let control = self.control(name, |kind| matches!(kind, Kind::File { .. }));
+        let control = self.control(0, name, |kind| matches!(kind, Kind::File { .. }));
         control.kind = Kind::File { name: file_name.into(), bytes: bytes.into() };
         self
     }
@@ -133,7 +139,7 @@ impl Form {
     /// Takes away what the page has under this name.
     #[track_caller]
     pub fn without(mut self, name: &str) -> Self {
-        self.control(name, |_| true);
+        self.control(0, name, |_| true);
         self.controls.retain(|control| control.name != name);
         self
     }
@@ -176,7 +182,7 @@ impl Form {
     #[track_caller]
     fn turn(mut self, name: &str, value: &str, on: bool) -> Self {
         let this = |kind: &Kind| matches!(kind, Kind::Checkable { value: known, .. } if known == value);
-        let picks_radio = matches!(self.control(name, this).kind, Kind::Checkable { radio: true, .. }) && on;
+        let picks_radio = matches!(self.control(0, name, this).kind, Kind::Checkable { radio: true, .. }) && on;
         for control in self.controls.iter_mut().filter(|control| control.name == name) {
             if let Kind::Checkable { value: known, on: is_on, radio } = &mut control.kind {
                 *is_on = if known == value { on } else { *is_on && !(*radio && picks_radio) };
@@ -186,12 +192,12 @@ impl Form {
     }
 
     #[track_caller]
-    fn control(&mut self, name: &str, fits: impl Fn(&Kind) -> bool) -> &mut Control {
+    fn control(&mut self, row: usize, name: &str, fits: impl Fn(&Kind) -> bool) -> &mut Control {
         let known = format!("{:?}", self.controls);
         let mut found = self.controls.iter_mut().filter(|control| control.name == name && fits(&control.kind));
-        match found.next() {
+        match found.nth(row) {
             Some(control) => control,
-            None => panic!("the form on {} has no such control {name}, only {known}", self.page),
+            None => panic!("the form on {} has no such control {name} in row {row}, only {known}", self.page),
         }
     }
 
@@ -374,7 +380,7 @@ two</textarea>
     }
 
     #[test]
-    #[should_panic(expected = "has no such control types")]
+    #[should_panic(expected = "has no such control types in row 0")]
     fn a_box_that_is_not_there_fails_the_test() {
         page(ENDPOINT).form("Save").check("types", "c");
     }

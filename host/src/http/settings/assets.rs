@@ -30,9 +30,10 @@ macro_rules! asset {
 
 static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
     let files = [
-        ("settings.css", CSS, concat!(asset!("settings.css"), asset!("debugger.css"))),
+        ("settings.css", CSS, concat!(asset!("settings.css"), asset!("chart.css"), asset!("debugger.css"), asset!("plugins.css"))),
         ("icon.svg", "image/svg+xml", asset!("icon.svg")),
         ("settings.js", JS, asset!("settings.js")),
+        ("plugins.js", JS, asset!("plugins.js")),
         ("debugger.js", JS, asset!("debugger.js")),
         ("diagnose.js", JS, asset!("diagnose.js")),
         ("diagnose-body.js", JS, asset!("diagnose-body.js")),

@@ -412,7 +412,7 @@ fn duration(ms: Option<f64>) -> String {
 }
 
 /// A share of `all`, never rounded up to the whole of it.
-fn percent(part: u64, all: u64) -> String {
+pub(super) fn percent(part: u64, all: u64) -> String {
     if part == all {
         return "100 %".to_owned();
     }

@@ -108,8 +108,8 @@ async fn delivery_page(state: &AppState, visitor: &Visitor, id: DeliveryId, refu
 impl Attempt {
     /// The state that a delivery has after an attempt like this.
     fn verdict(&self) -> &'static str {
-        let succeeded = self.record.error.is_none()
-            && self.record.status_code.is_some_and(|status| (200..300).contains(&status));
+        let succeeded =
+            self.record.error.is_none() && self.record.status_code.is_some_and(|status| (200..300).contains(&status));
         if succeeded { "succeeded" } else { "failed" }
     }
 }

@@ -13,6 +13,7 @@ use super::super::body::{Json, OptionalJson, Params};
 use super::super::deliveries::{DeliveryParams, STATES};
 use super::super::endpoints::{self as api, Enable, Recover, Rotate, Test};
 use super::super::problem::{FieldError, Problem};
+use super::chart::{Chart, Range};
 use super::session::{Pressed, Submitted, Visitor};
 use super::snippets::Snippet;
 use super::{OnPage, Page, PageError, Section, Shell, filters, page};
@@ -29,6 +30,8 @@ struct EndpointPage {
     shell: Shell,
     endpoint: Arc<Endpoint>,
     notice: Option<Notice>,
+    range: Range,
+    chart: Chart,
     history: History,
     snippets: Vec<Snippet>,
 }
@@ -71,6 +74,8 @@ pub(super) struct HistoryFilter {
     after: String,
     before: String,
     cursor: String,
+    /// Of the chart beside it; empty: 24 hours.
+    range: String,
 }
 
 pub(super) async fn show(
@@ -209,9 +214,18 @@ async fn endpoint_page(
     notice: Option<Notice>,
 ) -> Page {
     let endpoint = api::existing(state, &visitor.tenant, id).await?;
+    let (now, range) = (state.store.now(), filter.range.parse().unwrap_or(Range::Day));
+    let hours = state.store.hours_of_endpoint(&visitor.tenant, id, range.since(now)).await?;
     let history = History::read(state, visitor, id, filter).await?;
-    let snippets = Snippet::all(endpoint.url.as_str());
-    page(EndpointPage { shell: visitor.shell(Section::Endpoints), endpoint, notice, history, snippets })
+    page(EndpointPage {
+        shell: visitor.shell(Section::Endpoints),
+        notice,
+        range,
+        chart: Chart::new(&hours, now, range),
+        history,
+        snippets: Snippet::all(endpoint.url.as_str()),
+        endpoint,
+    })
 }
 
 impl History {
@@ -246,6 +260,7 @@ impl History {
             ("type", &filter.event_type),
             ("after", &filter.after),
             ("before", &filter.before),
+            ("range", &filter.range),
             ("cursor", cursor),
         ];
         let given = pairs.into_iter().filter(|(_, value)| !value.is_empty());
@@ -286,6 +301,13 @@ impl HistoryFilter {
             limit: Some(DELIVERIES_SHOWN.to_owned()),
             cursor: given(&self.cursor),
         }
+    }
+
+    /// Whether it leaves out any.
+    fn is_narrow(&self) -> bool {
+        [&self.state, &self.event_type, &self.after, &self.before, &self.cursor]
+            .into_iter()
+            .any(|text| !text.is_empty())
     }
 
     /// Whether it shows the newest deliveries, those that come while one looks.

@@ -1,6 +1,6 @@
 //! The list of endpoints, and the form that makes and changes one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use askama::Template;
@@ -14,12 +14,13 @@ use super::super::body::{Json, PageParams, Params};
 use super::super::endpoints::{self as api, ChangeEndpoint, NewEndpoint};
 use super::super::problem::{FieldError, Problem};
 use super::super::{AppState, endpoints::CreatedEndpoint};
+use super::chart::{self, Range};
 use super::session::{Submitted, Visitor};
 use super::snippets::Snippet;
 use super::{OnPage, Page, Section, Shell, filters, page, with_status};
 use crate::domain::endpoint::Endpoint;
 use crate::domain::id::EndpointId;
-use crate::store::{DeliveryRecord, EventTypeRecord, Filter, PageRequest};
+use crate::store::{DeliveryRecord, EventTypeRecord, Filter, PageRequest, Totals};
 
 /// Endpoints of one page; each shows its last deliveries.
 const ENDPOINTS_SHOWN: u32 = 25;
@@ -42,6 +43,8 @@ struct Row {
     endpoint: Endpoint,
     /// The newest first.
     last: Vec<DeliveryRecord>,
+    /// Of the last 24 hours.
+    attempts: Totals,
 }
 
 pub(super) async fn list(
@@ -52,12 +55,20 @@ pub(super) async fn list(
     let request = PageRequest { limit: ENDPOINTS_SHOWN, cursor: params.request()?.cursor };
     let later = request.cursor.is_some();
     let endpoints = state.store.endpoints(&visitor.tenant, &request).await?;
+    let mut totals = match (endpoints.items.first(), endpoints.items.last()) {
+        (Some(first), Some(last)) => {
+            let since = Range::Day.since(state.store.now());
+            state.store.totals(&visitor.tenant, first.id, last.id, since).await?
+        }
+        _ => HashMap::new(),
+    };
     let mut rows = Vec::with_capacity(endpoints.items.len());
     for endpoint in endpoints.items {
         let newest = PageRequest { limit: DELIVERIES_SHOWN, cursor: None };
         let filter = Filter::default();
         let last = state.store.deliveries_of_endpoint(&visitor.tenant, endpoint.id, &filter, &newest).await?;
-        rows.push(Row { endpoint, last: last.items });
+        let attempts = totals.remove(&endpoint.id).unwrap_or_default();
+        rows.push(Row { endpoint, last: last.items, attempts });
     }
     let next_cursor = endpoints.next.map(|cursor| cursor.to_string());
     page(ListPage { shell: visitor.shell(Section::Endpoints), rows, later, next_cursor })
@@ -196,8 +207,12 @@ fn offered(catalogue: Vec<EventTypeRecord>, chosen: &[String]) -> Vec<OfferedTyp
 }
 
 impl Row {
+    /// The share of attempts that were answered 2xx.
     fn success(&self) -> String {
-        "–".to_owned()
+        match self.attempts.succeeded + self.attempts.failed {
+            0 => "–".to_owned(),
+            all => chart::percent(self.attempts.succeeded, all),
+        }
     }
 }
 

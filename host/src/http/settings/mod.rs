@@ -4,16 +4,23 @@
 //! so that both have the same rules.
 
 mod assets;
+mod attachments;
 mod chart;
 mod debugger;
 mod deliveries;
+mod diff;
 mod endpoint;
 mod endpoints;
 mod filters;
+mod multipart;
 mod plain;
+mod plugin_version;
+mod plugins;
 mod session;
 mod sign_in;
 mod snippets;
+mod trials;
+mod uploads;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -89,9 +96,19 @@ pub(super) fn routes(state: &AppState) -> Router<AppState> {
         .route("/endpoints/{endpoint}/disable", post(endpoint::disable))
         .route("/endpoints/{endpoint}/recover", post(endpoint::recover))
         .route("/endpoints/{endpoint}/delete", post(endpoint::delete))
+        .route("/endpoints/{endpoint}/plugins", get(attachments::show).post(attachments::save))
         .route("/debugger", get(debugger::show))
         .route("/deliveries/{delivery}", get(deliveries::show))
-        .route("/deliveries/{delivery}/retry", post(deliveries::retry));
+        .route("/deliveries/{delivery}/retry", post(deliveries::retry))
+        .route("/plugins", get(plugins::list).post(plugins::create))
+        .route("/plugins/{plugin}", get(plugins::show))
+        .route("/plugins/{plugin}/delete", post(plugins::delete))
+        .route("/plugins/{plugin}/upload", post(uploads::by_form))
+        .route("/plugins/{plugin}/versions", post(uploads::by_script))
+        .route("/plugins/{plugin}/versions/{digest}", get(plugin_version::show))
+        .route("/plugins/{plugin}/versions/{digest}/delete", post(plugin_version::delete))
+        .route("/plugins/{plugin}/versions/{digest}/dry-run", post(trials::dry_run))
+        .route("/plugins/{plugin}/versions/{digest}/replay", post(trials::replay));
     let settings = Router::new()
         .nest("/webhooks", webhooks)
         .route("/sign-in/{key}", get(sign_in::open))

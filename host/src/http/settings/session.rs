@@ -21,8 +21,8 @@ const COOKIE_NAME: &str = "__Host-revnoxa-session";
 /// The same on a loopback address without TLS, where browsers refuse that prefix.
 const PLAIN_COOKIE_NAME: &str = "revnoxa-session";
 /// The form's field, or the script's header, that shows that a change comes from a page of this session.
-const CSRF_FIELD: &str = "csrf";
-const CSRF_HEADER: HeaderName = HeaderName::from_static("x-csrf-token");
+pub(super) const CSRF_FIELD: &str = "csrf";
+pub(super) const CSRF_HEADER: HeaderName = HeaderName::from_static("x-csrf-token");
 /// Bytes of a form: as many as the settings of all plugins of an endpoint may have, percent-encoded.
 const FORM_LIMIT: usize = 2 * 1024 * 1024;
 
@@ -66,6 +66,30 @@ impl FromRequestParts<AppState> for Visitor {
     }
 }
 
+/// Who sends a change, as far as the origin and the cookie tell: [`Sender::vouched`] makes the visitor of them.
+pub(super) struct Sender(Visitor);
+
+impl Sender {
+    /// Whose pages it was sent from.
+    pub(super) fn tenant(&self) -> &TenantId {
+        &self.0.tenant
+    }
+
+    /// The visitor, if the token is the one that their pages carry.
+    pub(super) fn vouched(self, token: Option<&str>) -> Result<Visitor, Problem> {
+        if token.is_some_and(|token| self.0.knows(token)) { Ok(self.0) } else { Err(Problem::Forbidden) }
+    }
+}
+
+impl FromRequestParts<AppState> for Sender {
+    type Rejection = PageError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, PageError> {
+        check_origin(&parts.headers, &state.site)?;
+        Visitor::from_request_parts(parts, state).await.map(Self)
+    }
+}
+
 /// A form of one of our pages, sent by whom it was shown to.
 pub(super) struct Submitted<T> {
     pub(super) visitor: Visitor,
@@ -77,17 +101,14 @@ impl<T: DeserializeOwned> FromRequest<AppState> for Submitted<T> {
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self, PageError> {
         let (mut parts, sent) = request.into_parts();
-        check_origin(&parts.headers, &state.site)?;
-        let visitor = Visitor::from_request_parts(&mut parts, state).await?;
+        let sender = Sender::from_request_parts(&mut parts, state).await?;
         let kind = parts.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         if !kind.starts_with("application/x-www-form-urlencoded") {
             return Err(Problem::UnsupportedMediaType.into());
         }
         let bytes = body::read_any(Request::from_parts(parts, sent), FORM_LIMIT).await?;
-        let token = form_urlencoded::parse(&bytes).find(|(name, _)| name == CSRF_FIELD);
-        if !token.is_some_and(|(_, token)| visitor.knows(&token)) {
-            return Err(Problem::Forbidden.into());
-        }
+        let token = form_urlencoded::parse(&bytes).find(|(name, _)| name == CSRF_FIELD).map(|(_, token)| token);
+        let visitor = sender.vouched(token.as_deref())?;
         let form = serde_html_form::from_bytes(&bytes);
         let form = form.map_err(|error| Problem::InvalidRequest(FieldError::new("", error)))?;
         Ok(Self { visitor, form })
