@@ -21,10 +21,9 @@ fn end_to_end_tests() -> PathBuf {
     let own = std::env::current_exe().unwrap();
     let profile_dir = own.ancestors().nth(2).expect("target/<profile>/deps/<test>");
     let mut cargo = Command::new(env!("CARGO"));
-    // The same selection of packages as for the host's program, so that nothing is compiled twice with other features.
+    // All packages, so that nothing is compiled once more with other features after `cargo test --workspace`.
     cargo
-        .args(["test", "--no-run", "--quiet", "--message-format=json", "--test", "e2e"])
-        .args(["-p", "revnoxa-host", "-p", env!("CARGO_PKG_NAME"), "--target-dir"])
+        .args(["test", "--no-run", "--quiet", "--message-format=json", "--workspace", "--test", "e2e", "--target-dir"])
         .arg(profile_dir.parent().unwrap())
         .current_dir(env!("CARGO_MANIFEST_DIR"));
     if profile_dir.ends_with("release") {

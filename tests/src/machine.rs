@@ -232,8 +232,9 @@ async fn collect(stream: impl AsyncRead + Unpin, printed: watch::Sender<Vec<Stri
 
 /// The real binary of this build, built at the first use.
 ///
-/// Cargo hands a test only the binaries of its own package, so this asks for it: same target directory and
-/// profile, and the same selection of packages, so that nothing is compiled twice with other features.
+/// Cargo hands a test only the binaries of its own package, so this asks for it: same target directory and profile, and all
+/// packages with the dependencies of their tests, so that nothing is compiled once more with other features after
+/// `cargo test --workspace`.
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let built = BINARY.get_or_init(|| {
@@ -242,9 +243,8 @@ pub fn binary() -> &'static Path {
         let target_dir = profile_dir.parent().unwrap();
         let mut cargo = std::process::Command::new(env!("CARGO"));
         cargo
-            .args(["build", "--quiet", "--bin", "revnoxa-host"])
-            .args(["-p", "revnoxa-host", "-p", env!("CARGO_PKG_NAME")])
-            .arg("--target-dir")
+            // Without a test, the dependencies of tests would not count; this is the smallest.
+            .args(["build", "--quiet", "--workspace", "--bin", "revnoxa-host", "--test", "postgres", "--target-dir"])
             .arg(target_dir)
             .current_dir(env!("CARGO_MANIFEST_DIR"));
         if profile_dir.ends_with("release") {

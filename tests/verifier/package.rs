@@ -15,7 +15,10 @@ pub(super) fn installed() -> &'static Path {
         let turn = std::fs::File::open(&test).unwrap();
         turn.lock().unwrap();
         std::mem::forget(turn);
-        run(Command::new(env!("CARGO")).args(["run", "--quiet", "--package=build-npm", "pack"]).current_dir(workspace));
+        // All packages, so that nothing is compiled once more with other features after `cargo test --workspace`.
+        let build = ["build", "--quiet", "--workspace", "--bin", "build-npm"];
+        run(Command::new(env!("CARGO")).args(build).current_dir(workspace));
+        run(Command::new(target().join("debug/build-npm")).arg("pack").current_dir(workspace));
         let lock = test.join("package-lock.json");
         let installed = test.join("node_modules/.package-lock.json");
         let age = |path: &Path| path.metadata().and_then(|file| file.modified()).ok();
@@ -38,9 +41,12 @@ fn tarball() -> PathBuf {
 
 /// Where the package is built, and what the host serves of it.
 pub(super) fn built() -> PathBuf {
+    target().join("webhook-verifier")
+}
+
+fn target() -> PathBuf {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from);
-    target.join("webhook-verifier")
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from)
 }
 
 pub(super) fn run(command: &mut Command) {
