@@ -30,7 +30,7 @@ pub(super) struct Plugin {
     #[schema(value_type = String, example = "redact-emails")]
     id: PluginName,
     #[schema(value_type = String, example = "redact-emails")]
-    name: PluginName,
+    pub(super) name: PluginName,
     /// Built-in plugins are there for every tenant to attach, and for none to change.
     built_in: bool,
     #[schema(format = DateTime)]

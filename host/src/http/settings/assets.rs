@@ -30,7 +30,11 @@ macro_rules! asset {
 
 static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
     let files = [
-        ("settings.css", CSS, concat!(asset!("settings.css"), asset!("chart.css"), asset!("debugger.css"), asset!("plugins.css"))),
+        (
+            "settings.css",
+            CSS,
+            concat!(asset!("settings.css"), asset!("chart.css"), asset!("debugger.css"), asset!("plugins.css")),
+        ),
         ("icon.svg", "image/svg+xml", asset!("icon.svg")),
         ("settings.js", JS, asset!("settings.js")),
         ("plugins.js", JS, asset!("plugins.js")),

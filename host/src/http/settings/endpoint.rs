@@ -266,10 +266,6 @@ impl History {
         let given = pairs.into_iter().filter(|(_, value)| !value.is_empty());
         url::form_urlencoded::Serializer::new(String::new()).extend_pairs(given).finish()
     }
-
-    fn error_of(&self, field: &str) -> Option<&str> {
-        self.error.as_ref().filter(|error| error.field == field).map(|error| error.rule.as_str())
-    }
 }
 
 impl HistoryRow {

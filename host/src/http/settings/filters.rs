@@ -1,5 +1,7 @@
 //! How templates write values.
 
+#![expect(unreachable_pub, reason = "the macro makes a filter's own type public")]
+
 use std::fmt::Display;
 use std::time::Duration;
 

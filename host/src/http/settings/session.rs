@@ -27,9 +27,9 @@ pub(super) const CSRF_HEADER: HeaderName = HeaderName::from_static("x-csrf-token
 const FORM_LIMIT: usize = 2 * 1024 * 1024;
 
 /// Someone of a tenant, signed in.
-pub(in crate::http) struct Visitor {
+pub(super) struct Visitor {
     /// Whose pages.
-    pub(in crate::http) tenant: TenantId,
+    pub(super) tenant: TenantId,
     name: String,
     key: String,
 }
