@@ -18,6 +18,7 @@ mod page_endpoints;
 mod page_hostile;
 mod page_plugins;
 mod page_sign_in;
+mod page_snippets;
 mod plugin_api;
 mod plugin_docs;
 mod plugin_flow;

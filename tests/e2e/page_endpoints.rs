@@ -283,8 +283,8 @@ async fn the_success_rate_and_the_chart_show_how_it_goes() {
     })
     .await;
     let page = reader.get(&format!("/settings/webhooks/endpoints/{}", endpoint.id)).await.expect(200);
-    let chart = page.one("svg").raw_text();
+    let chart = page.select("svg")[0].raw_text();
     assert!(chart.contains("24 hours") && chart.contains('3'), "{chart}");
     let week = page.follow("7 days").await.expect(200);
-    assert!(week.one("svg").raw_text().contains("7 days"));
+    assert!(week.select("svg")[0].raw_text().contains("7 days"));
 }

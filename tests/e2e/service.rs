@@ -15,13 +15,14 @@ async fn it_says_that_it_lives_and_is_ready() {
 }
 
 /// Every route of the design that there is yet.
-const ROUTES: [(&str, &[&str]); 33] = [
+const ROUTES: [(&str, &[&str]); 34] = [
     ("/v1/events", &["post"]),
     ("/v1/events/batch", &["post"]),
     ("/v1/tenants", &["get", "post"]),
     ("/v1/tenants/{}", &["get", "delete"]),
     ("/v1/tenants/{}/tokens", &["get", "post"]),
     ("/v1/tenants/{}/tokens/{}", &["delete"]),
+    ("/v1/tenants/{}/portal-links", &["post"]),
     ("/v1/tokens", &["get", "post"]),
     ("/v1/tokens/{}", &["delete"]),
     ("/v1/event-types", &["get", "post"]),

@@ -151,6 +151,8 @@ impl Browser {
 
     /// Puts a file into the file field of this label.
     pub async fn attach(&self, label: &str, file: &Path) {
+        // The driver takes no path with `..` in it.
+        let file = file.canonicalize().expect("a file");
         let path = file.to_str().expect("a readable path");
         self.act("file field", "input[type=file]", label, async |field| field.send_keys(path).await).await;
     }
