@@ -60,6 +60,9 @@ async fn an_endpoint_is_added_and_its_secret_copied() {
     browser.wait_for_text("must not contain spaces").await;
     axe(browser).await;
     browser.screenshot("add-endpoint-refused").await;
+    // The browser complains of any answer like that.
+    let refused = browser.logs().await;
+    assert!(refused.iter().all(|line| line.ends_with("(Unprocessable Entity)")), "{refused:?}");
     browser.fill("URL", &scene.receiver.url_at("/second")).await;
     browser.press("Save and send a test event").await;
     browser.wait_for_text("The test event was answered with 200").await;

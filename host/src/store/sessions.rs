@@ -1,28 +1,25 @@
 //! One-time links to the settings pages, and the sessions they open.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+use sqlx::AnyConnection;
 
 use super::tenants::{self, Tenant};
-use super::{Store, StoreError, millis};
+use super::{Store, StoreError, millis, parsed};
 use crate::domain::id::TenantId;
 use crate::domain::session::{self, Key, KeyHash, LINK_LIFE, SESSION_LIFE};
+
+const NEW_LINK: &str = "INSERT INTO portal_links (hash, tenant_id, expires_at)
+     SELECT $1, $2, $3 WHERE EXISTS (SELECT 1 FROM tenants WHERE id = $2 AND deleted_at IS NULL)";
+const NEW_SESSION: &str = "INSERT INTO sessions (hash, tenant_id, expires_at)
+     SELECT $1, $2, $3 WHERE EXISTS (SELECT 1 FROM tenants WHERE id = $2 AND deleted_at IS NULL)";
 
 impl Store {
     /// Makes a link that opens the tenant's pages once, until the time given with it. `None`: no such tenant.
     pub async fn create_portal_link(&self, tenant: &TenantId) -> Result<Option<(Key, Timestamp)>, StoreError> {
-        let (key, expires_at) = self.new_key(LINK_LIFE);
         let mut tx = self.begin_for(tenant).await?;
-        let created = sqlx::query(
-            "INSERT INTO portal_links (hash, tenant_id, expires_at)
-             SELECT $1, $2, $3 WHERE EXISTS (SELECT 1 FROM tenants WHERE id = $2 AND deleted_at IS NULL)",
-        )
-        .bind(session::hash(key.reveal()).as_slice())
-        .bind(tenant.as_str())
-        .bind(millis(expires_at))
-        .execute(&mut *tx)
-        .await?;
+        let created = self.keep_key(&mut tx, NEW_LINK, tenant, LINK_LIFE).await?;
         tx.commit().await?;
-        Ok((created.rows_affected() == 1).then_some((key, expires_at)))
+        Ok(created)
     }
 
     /// Opens a session with the key of a link, which works no more; the session that the same browser had, if any, ends. `None`:
@@ -35,7 +32,7 @@ impl Store {
             .fetch_optional(&self.read);
         let tenant: Option<String> = self.within_limit(async { Ok(tenant.await?) }).await?;
         let Some(tenant) = tenant else { return Ok(None) };
-        let tenant: TenantId = super::parsed("portal_links", "tenant_id", &tenant, &tenant)?;
+        let tenant: TenantId = parsed("portal_links", "tenant_id", &tenant, &tenant)?;
         let mut tx = self.begin_for(&tenant).await?;
         let used =
             sqlx::query("DELETE FROM portal_links WHERE hash = $1").bind(link.as_slice()).execute(&mut *tx).await?;
@@ -45,18 +42,9 @@ impl Store {
         if let Some(before) = before {
             sqlx::query("DELETE FROM sessions WHERE hash = $1").bind(before.as_slice()).execute(&mut *tx).await?;
         }
-        let (key, expires_at) = self.new_key(SESSION_LIFE);
-        let opened = sqlx::query(
-            "INSERT INTO sessions (hash, tenant_id, expires_at)
-             SELECT $1, $2, $3 WHERE EXISTS (SELECT 1 FROM tenants WHERE id = $2 AND deleted_at IS NULL)",
-        )
-        .bind(session::hash(key.reveal()).as_slice())
-        .bind(tenant.as_str())
-        .bind(millis(expires_at))
-        .execute(&mut *tx)
-        .await?;
+        let opened = self.keep_key(&mut tx, NEW_SESSION, &tenant, SESSION_LIFE).await?;
         tx.commit().await?;
-        Ok((opened.rows_affected() == 1).then_some(key))
+        Ok(opened.map(|(key, _)| key))
     }
 
     /// Whose session this is. `None`: unknown, ended or expired.
@@ -88,8 +76,22 @@ impl Store {
         Ok(())
     }
 
-    fn new_key(&self, life: jiff::SignedDuration) -> (Key, Timestamp) {
+    /// Stores the hash of a new key, good for so long. `None`: no such tenant.
+    async fn keep_key(
+        &self,
+        connection: &mut AnyConnection,
+        statement: &'static str,
+        tenant: &TenantId,
+        life: SignedDuration,
+    ) -> Result<Option<(Key, Timestamp)>, StoreError> {
         let expires_at = self.clock.now().saturating_add(life).unwrap_or(Timestamp::MAX);
-        (Key::from_bytes(rand::random()), expires_at)
+        let key = Key::from_bytes(rand::random());
+        let kept = sqlx::query(statement)
+            .bind(session::hash(key.reveal()).as_slice())
+            .bind(tenant.as_str())
+            .bind(millis(expires_at))
+            .execute(connection)
+            .await?;
+        Ok((kept.rows_affected() == 1).then_some((key, expires_at)))
     }
 }

@@ -65,7 +65,7 @@ impl Site {
         format!("{}{path}", self.origin)
     }
 
-    /// What a page may load, run and be shown in (https://www.w3.org/TR/CSP3/). The verifier is WebAssembly.
+    /// What a page may load, run and be shown in (<https://www.w3.org/TR/CSP3/>). The verifier is WebAssembly.
     fn policy(&self, reach: &str) -> HeaderValue {
         let text = format!(
             "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; img-src 'self'; {reach}; \

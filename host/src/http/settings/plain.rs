@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 /// `text` with characters that act instead of being seen replaced by what they are called: terminal and other controls (but line
-/// ends and tabs), those that turn the direction of text or are invisible (https://unicode.org/reports/tr9/#Directional_Formatting_Characters,
-/// https://unicode.org/reports/tr36/). It is still to be escaped for HTML.
+/// ends and tabs), those that turn the direction of text or are invisible (<https://unicode.org/reports/tr9/#Directional_Formatting_Characters>,
+/// <https://unicode.org/reports/tr36/>). It is still to be escaped for HTML.
 pub(super) fn plain(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut characters = text.chars().peekable();

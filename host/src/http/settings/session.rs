@@ -16,7 +16,7 @@ use crate::domain::id::TenantId;
 use crate::domain::session::{self, KeyHash, SESSION_LIFE};
 
 /// The session's cookie where browsers speak TLS with us. The prefix keeps other hosts of the domain from setting it
-/// (https://www.ietf.org/archive/id/draft-ietf-httpbis-rfc6265bis-20.html, section 4.1.3.2).
+/// (<https://www.ietf.org/archive/id/draft-ietf-httpbis-rfc6265bis-20.html>, section 4.1.3.2).
 const COOKIE_NAME: &str = "__Host-revnoxa-session";
 /// The same on a loopback address without TLS, where browsers refuse that prefix.
 const PLAIN_COOKIE_NAME: &str = "revnoxa-session";

@@ -6,6 +6,7 @@ mod hours;
 mod migrations;
 mod plugins;
 mod runs;
+mod sessions;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -117,6 +118,11 @@ impl World {
         let room = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
         self.writer.accept(vec![event], room).await.unwrap();
         id
+    }
+
+    async fn rows_of(&self, table: &str) -> i64 {
+        let count = sqlx::AssertSqlSafe(format!("SELECT COUNT(*) FROM {table}"));
+        sqlx::query_scalar(count).fetch_one(&self.store.read).await.unwrap()
     }
 
     /// The next delivery that is due, leased.
