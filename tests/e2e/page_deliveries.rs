@@ -132,7 +132,10 @@ async fn the_debugger_starts_from_a_delivery_and_can_send_nothing() {
     let reader = acme.sign_in().await;
     let page = reader.get(&path_of(&delivery)).await.follow("Check its signature").await.expect(200);
     let policy = page.header("content-security-policy").unwrap();
-    assert!(policy.contains("connect-src 'none'; form-action 'none'"), "{policy}");
+    assert!(
+        policy.contains("script-src 'self' 'wasm-unsafe-eval'; connect-src 'none'; form-action 'none'"),
+        "{policy}"
+    );
     let sent = &receiver.received()[0];
     assert_eq!(page.one("#body").raw_text(), sent.text());
     let signature = format!("x-revnoxa-signature: {}", sent.header("x-revnoxa-signature").unwrap());

@@ -104,10 +104,10 @@ async fn pages_run_nothing_and_are_framed_by_nobody_unless_told() {
     for path in ["/settings/webhooks", "/settings/webhooks/new", "/settings/nothing", "/settings/sign-in/x"] {
         let page = reader.get(path).await;
         let policy = page.header("content-security-policy").unwrap();
-        for part in ["default-src 'none'", "script-src 'self' 'wasm-unsafe-eval';", "style-src 'self';"] {
+        for part in ["default-src 'none'", "script-src 'self';", "style-src 'self';"] {
             assert!(policy.contains(part), "{path}: {policy}");
         }
-        assert!(policy.contains("frame-ancestors 'none'") && !policy.contains("unsafe-inline"), "{path}: {policy}");
+        assert!(policy.contains("frame-ancestors 'none'") && !policy.contains("unsafe"), "{path}: {policy}");
         assert_eq!(page.header("cache-control"), Some("no-store"), "{path}");
         assert_eq!(page.header("referrer-policy"), Some("same-origin"), "{path}");
         assert_eq!(page.header("x-content-type-options"), Some("nosniff"), "{path}");

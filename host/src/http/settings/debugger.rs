@@ -38,8 +38,8 @@ pub(super) async fn show(
         None => (String::new(), String::new()),
     };
     let mut response = page(DebuggerPage { shell: visitor.shell(Section::Debugger), body, headers })?;
-    // A secret is typed in here: nothing of the page can be sent anywhere.
-    let policy = state.site.policy("connect-src 'none'; form-action 'none'");
+    // The verifier is WebAssembly. A secret is typed in here: nothing of the page can be sent anywhere.
+    let policy = state.site.policy("script-src 'self' 'wasm-unsafe-eval'; connect-src 'none'; form-action 'none'");
     response.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
     Ok(response)
 }

@@ -65,11 +65,10 @@ impl Site {
         format!("{}{path}", self.origin)
     }
 
-    /// What a page may load, run and be shown in (<https://www.w3.org/TR/CSP3/>). The verifier is WebAssembly.
-    fn policy(&self, reach: &str) -> HeaderValue {
+    /// What a page may load and be shown in, and as the page needs it, what it may run and reach (<https://www.w3.org/TR/CSP3/>).
+    fn policy(&self, directives: &str) -> HeaderValue {
         let text = format!(
-            "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; img-src 'self'; {reach}; \
-             base-uri 'none'; frame-ancestors {}",
+            "default-src 'none'; style-src 'self'; img-src 'self'; {directives}; base-uri 'none'; frame-ancestors {}",
             self.frame_ancestors
         );
         HeaderValue::from_str(&text).expect("origins are visible ASCII")
@@ -125,7 +124,10 @@ async fn guard(State(state): State<AppState>, request: Request, next: Next) -> R
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
     let defaults = [
-        (header::CONTENT_SECURITY_POLICY, state.site.policy("connect-src 'self'; form-action 'self'")),
+        (
+            header::CONTENT_SECURITY_POLICY,
+            state.site.policy("script-src 'self'; connect-src 'self'; form-action 'self'"),
+        ),
         // Pages hold payloads, and one of them a secret.
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
         // Without it no `Origin` comes with a form; with more, other sites learn ids.
