@@ -24,6 +24,8 @@ const CHANGERS: u32 = 4;
 const TURN: Duration = Duration::from_secs(5);
 /// The same on PostgreSQL, where it waits for the network as well.
 const CONNECT: Duration = Duration::from_millis(1_500);
+/// How often a start waits that long for its first connection.
+const STARTS: u32 = 4;
 /// How long a connection has for its answer when it leaves its pool and when it goes back; one that hangs is closed. Leaves
 /// time for a new one within [`CONNECT`].
 const ANSWER: Duration = Duration::from_millis(700);
@@ -209,7 +211,14 @@ async fn open_postgres(url: &str) -> Result<Database, OpenError> {
                 Box::pin(async move { probe.answers(connection, meta).await })
             })
     };
-    let write = pool(WRITERS + CHANGERS).connect_with(options.clone()).await.map_err(failed)?;
+    let mut tries = 1;
+    let write = loop {
+        match pool(WRITERS + CHANGERS).connect_with(options.clone()).await {
+            // Nobody waits for a start: a database that is slow to answer need not end it.
+            Err(sqlx::Error::PoolTimedOut) if tries < STARTS => tries += 1,
+            connected => break connected.map_err(&failed)?,
+        }
+    };
     POSTGRES.run(&write).await?;
     let readers = || pool(READERS).connect_lazy_with(options.clone());
     Ok(Database { kind: Kind::Postgres, read: readers(), browse: readers(), write })
