@@ -1,5 +1,6 @@
 use std::{
     collections::BTreeMap,
+    env,
     ops::Deref,
     path::{Path, PathBuf},
     process::{ExitStatus, Output, Stdio},
@@ -18,6 +19,8 @@ use tokio::{
 
 use crate::{api::Api, client::Server, database_url, postgres::Postgres, sqlite_url, wait::WAIT, wait::eventually};
 
+/// Names another build of the host to run in place of this one, as to compare the two.
+const OTHER_BINARY: &str = "TEST_HOST_BINARY";
 const OPERATOR_TOKEN: &str = "rvx_operator_of_the_process_tests";
 
 /// Where the real binary runs: a directory and settings that outlive each of its processes.
@@ -235,10 +238,15 @@ async fn collect(stream: impl AsyncRead + Unpin, printed: watch::Sender<Vec<Stri
 /// Cargo hands a test only the binaries of its own package, so this asks for it: same target directory and profile, and all
 /// packages with the dependencies of their tests, so that nothing is compiled once more with other features after
 /// `cargo test --workspace`.
+///
+/// Where [`OTHER_BINARY`] is set, it is that one instead.
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let built = BINARY.get_or_init(|| {
-        let test = std::env::current_exe().unwrap();
+        if let Some(other) = env::var_os(OTHER_BINARY) {
+            return Ok(other.into());
+        }
+        let test = env::current_exe().unwrap();
         let profile_dir = test.ancestors().nth(2).expect("target/<profile>/deps/<test>");
         let target_dir = profile_dir.parent().unwrap();
         let mut cargo = std::process::Command::new(env!("CARGO"));

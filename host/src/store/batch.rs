@@ -10,6 +10,8 @@ use sqlx::any::AnyArguments;
 use sqlx::query::Query;
 use sqlx::{Any, AnyConnection, AssertSqlSafe, Row};
 
+use Column::{Binary, Integer, Text};
+
 use super::database::{Kind, Sql};
 use super::leases::Lease;
 use super::{StoreError, parsed, timestamp, unreadable};
@@ -20,54 +22,106 @@ use crate::domain::lanes::{Remaining, Want};
 use crate::domain::outcome::Outcome;
 use crate::domain::plugin::Ran;
 
-/// Rows of one statement, for fewer rows are written in several: few statements are ever prepared. The driver keeps 100 of
-/// them for a connection to SQLite; on PostgreSQL each costs the way there and back.
-const SQLITE_ROWS: &[usize] = &[256, 64, 16, 8, 4, 2, 1];
-const POSTGRES_ROWS: &[usize] = &[256, 128, 64, 32, 16, 8, 4, 2, 1];
+/// Rows of one statement. Few statements are ever prepared: the driver keeps 100 of them for a connection to SQLite, and on
+/// PostgreSQL each costs the way there and back.
+const ROWS: &[usize] = &[256, 128, 64, 32, 16, 8, 4, 2, 1];
 
 pub(super) type Bound = Query<'static, Any, AnyArguments>;
+
+/// What a column of a statement's rows holds.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Column {
+    Text,
+    Integer,
+    Binary,
+}
 
 /// One statement in all its sizes.
 pub(super) struct Sized {
     sqlite: Vec<(usize, Arc<str>)>,
     postgres: Vec<(usize, Arc<str>)>,
+    /// Of the rows of NULLs that fill a statement up; empty: it takes none.
+    padding: Vec<Column>,
 }
 
 impl Sized {
     /// `head` and `tail` around as many rows of `columns` values as wanted.
     pub(super) fn new(head: &str, columns: usize, tail: &str) -> Self {
-        // Not `$1`: SQLite finds a parameter with a name by going through all names.
-        let sqlite = |_| "?".to_owned();
-        let postgres = |number: usize| format!("${number}");
-        let text = |rows: usize, value: &dyn Fn(usize) -> String| -> Arc<str> {
-            let row =
-                |row: usize| (1..=columns).map(|column| value(row * columns + column)).collect::<Vec<_>>().join(", ");
-            let rows: Vec<String> = (0..rows).map(|number| format!("({})", row(number))).collect();
-            format!("{head} {} {tail}", rows.join(", ")).into()
-        };
+        let text = |kind: Kind| move |rows: usize| format!("{head} {} {tail}", values(kind, columns, rows));
+        Self::of(text(Kind::Sqlite), text(Kind::Postgres), Vec::new())
+    }
+
+    /// The same, where rows of NULLs change nothing: few rows fill a larger statement up with them, so that they take one
+    /// statement and not several, each of which is passed from thread to thread or over the network.
+    pub(super) fn padded(head: &str, columns: &[Column], tail: &str) -> Self {
+        Self { padding: columns.to_vec(), ..Self::new(head, columns.len(), tail) }
+    }
+
+    /// From the texts for each number of rows.
+    fn of(sqlite: impl Fn(usize) -> String, postgres: impl Fn(usize) -> String, padding: Vec<Column>) -> Self {
         Self {
-            sqlite: SQLITE_ROWS.iter().map(|rows| (*rows, text(*rows, &sqlite))).collect(),
-            postgres: POSTGRES_ROWS.iter().map(|rows| (*rows, text(*rows, &postgres))).collect(),
+            sqlite: ROWS.iter().map(|rows| (*rows, sqlite(*rows).into())).collect(),
+            postgres: ROWS.iter().map(|rows| (*rows, postgres(*rows).into())).collect(),
+            padding,
         }
     }
 
-    /// `rows` cut into the sizes there are, each with its statement.
+    /// `rows` cut into the sizes there are, each with its statement, to which the padding is bound already.
     pub(super) fn over<'s, 'r, T>(
         &'s self,
         kind: Kind,
-        mut rows: &'r [T],
+        rows: &'r [T],
     ) -> impl Iterator<Item = (Bound, &'r [T])> + use<'s, 'r, T> {
+        self.cut(kind, rows).map(|(query, rows, missing)| (pad(query, &self.padding, missing), rows))
+    }
+
+    /// As [`Sized::over`], each with the number of rows to be padded.
+    fn cut<'s, 'r, T>(
+        &'s self,
+        kind: Kind,
+        mut rows: &'r [T],
+    ) -> impl Iterator<Item = (Bound, &'r [T], usize)> + use<'s, 'r, T> {
         let texts = match kind {
             Kind::Sqlite => &self.sqlite,
             Kind::Postgres => &self.postgres,
         };
         std::iter::from_fn(move || {
-            let (size, text) = texts.iter().find(|(size, _)| *size <= rows.len())?;
-            let (these, rest) = rows.split_at(*size);
+            if rows.is_empty() {
+                return None;
+            }
+            let (largest, smallest) = (&texts[0], || texts.iter().rev().find(|(size, _)| *size >= rows.len()));
+            let (size, text) = match self.padding.is_empty() {
+                true => texts.iter().find(|(size, _)| *size <= rows.len()).expect("one row is a size"),
+                false => smallest().unwrap_or(largest),
+            };
+            let (these, rest) = rows.split_at(rows.len().min(*size));
             rows = rest;
-            Some((sqlx::query(AssertSqlSafe(text.clone())), these))
+            Some((sqlx::query(AssertSqlSafe(text.clone())), these, size - these.len()))
         })
     }
+}
+
+/// So many rows of parameters, as they stand after `VALUES`.
+fn values(kind: Kind, columns: usize, rows: usize) -> String {
+    let value = |number: usize| match kind {
+        // Not `$1`: SQLite finds a parameter with a name by going through all names.
+        Kind::Sqlite => "?".to_owned(),
+        Kind::Postgres => format!("${number}"),
+    };
+    let row = |row: usize| (1..=columns).map(|column| value(row * columns + column)).collect::<Vec<_>>().join(", ");
+    let rows: Vec<String> = (0..rows).map(|number| format!("({})", row(number))).collect();
+    rows.join(", ")
+}
+
+fn pad(mut query: Bound, columns: &[Column], rows: usize) -> Bound {
+    for column in (0..rows).flat_map(|_| columns) {
+        query = match column {
+            Column::Text => query.bind(None::<String>),
+            Column::Integer => query.bind(None::<i64>),
+            Column::Binary => query.bind(None::<Vec<u8>>),
+        };
+    }
+    query
 }
 
 /// A lease that came to its end, and where it leaves its delivery.
@@ -125,8 +179,9 @@ pub(super) async fn insert_events(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     static INSERT: LazyLock<Sized> = LazyLock::new(|| {
-        let head = "INSERT INTO events (tenant_id, id, event_type, body, fingerprint, deliveries, created_at) VALUES";
-        Sized::new(head, 7, "")
+        let head = "INSERT INTO events (tenant_id, id, event_type, body, fingerprint, deliveries, created_at)
+                    SELECT column1, column2, column3, column4, column5, column6, column7 FROM (VALUES";
+        Sized::padded(head, &[Text, Text, Text, Binary, Binary, Integer, Integer], ") AS v WHERE column1 IS NOT NULL")
     });
     for (mut query, events) in INSERT.over(Kind::of(connection), events) {
         for (event, deliveries) in events {
@@ -153,7 +208,8 @@ pub(super) async fn insert_deliveries(
         let head = "INSERT INTO deliveries (tenant_id, id, endpoint_id, event_id, event_type, state, attempts, failures,
                         next_attempt_at, claimable_at, claim, created_at) SELECT column1, column2, column3, column4, column5,
                         'pending', 0, 0, column6, column7, column8, column6 FROM (VALUES";
-        Sized::new(head, 8, ") AS v")
+        let columns = [Text, Text, Text, Text, Text, Integer, Integer, Integer];
+        Sized::padded(head, &columns, ") AS v WHERE column1 IS NOT NULL")
     });
     for (mut query, deliveries) in INSERT.over(Kind::of(connection), deliveries) {
         for NewDelivery { leased, goes_to } in deliveries {
@@ -187,7 +243,7 @@ pub(super) async fn existing_events(
     static SELECT: LazyLock<Sized> = LazyLock::new(|| {
         let head = "SELECT e.tenant_id, e.id, e.fingerprint, e.deliveries FROM (VALUES";
         let tail = ") AS v CROSS JOIN events e WHERE e.tenant_id = v.column1 AND e.id = v.column2";
-        Sized::new(head, 2, tail)
+        Sized::padded(head, &[Text, Text], tail)
     });
     let mut existing = HashMap::new();
     for (mut query, events) in SELECT.over(Kind::of(connection), events) {
@@ -212,7 +268,7 @@ pub(super) async fn endpoints_versions(
     static SELECT: LazyLock<Sized> = LazyLock::new(|| {
         let head = "SELECT t.id, t.endpoints_version FROM (VALUES";
         let tail = ") AS v CROSS JOIN tenants t WHERE t.id = v.column1 AND t.deleted_at IS NULL";
-        Sized::new(head, 1, tail)
+        Sized::padded(head, &[Text], tail)
     });
     let mut versions = HashMap::new();
     for (mut query, tenants) in SELECT.over(Kind::of(connection), tenants) {
@@ -227,75 +283,154 @@ pub(super) async fn endpoints_versions(
     Ok(versions)
 }
 
-/// Moves deliveries on after their attempts. Gives the indexes of those still under the claim they were attempted
-/// under; the others were taken over, restarted or deleted, and stay as they are.
-pub(super) async fn move_on(
+/// Which of these are still under the claim they were attempted under, by their indexes; the others were taken over, restarted
+/// or deleted. Until the end of the transaction they stay so.
+pub(super) async fn still_held(
     connection: &mut AnyConnection,
     finished: &[Finished],
-    now: Timestamp,
 ) -> Result<Vec<usize>, StoreError> {
-    static UPDATE: LazyLock<Sized> = LazyLock::new(|| {
-        let head = "UPDATE deliveries SET state = v.column4, attempts = v.column5, failures = v.column6,
-                        next_attempt_at = v.column7, claimable_at = v.column7, finished_at = v.column8
-                    FROM (VALUES";
-        let tail = ") AS v WHERE deliveries.tenant_id = v.column1 AND deliveries.id = v.column2
-                        AND deliveries.claim = v.column3 AND deliveries.next_attempt_at IS NOT NULL
-                    RETURNING deliveries.tenant_id, deliveries.id, deliveries.claim";
-        Sized::new(head, 8, tail)
+    static SELECT: LazyLock<Sized> = LazyLock::new(|| {
+        let head = "SELECT v.column4 FROM (VALUES";
+        let tail = ") AS v CROSS JOIN deliveries d WHERE d.tenant_id = v.column1 AND d.id = v.column2
+                        AND d.claim = v.column3 AND d.next_attempt_at IS NOT NULL";
+        let text = |kind, lock| move |rows: usize| format!("{head} {} {tail} {lock}", values(kind, 4, rows));
+        let columns = vec![Text, Text, Integer, Integer];
+        Sized::of(text(Kind::Sqlite, ""), text(Kind::Postgres, "FOR UPDATE OF d"), columns)
     });
-    let key = |leased: &Leased| (leased.tenant.to_string(), leased.id.to_string(), leased.claim);
-    let mut indexes: HashMap<(String, String, i64), usize> =
-        finished.iter().enumerate().map(|(index, finished)| (key(&finished.leased), index)).collect();
-    let mut moved = Vec::with_capacity(finished.len());
-    for (mut query, finished) in UPDATE.over(Kind::of(connection), finished) {
-        for Finished { leased, next, .. } in finished {
-            let (state, failures, next_attempt_at) = columns(*next);
+    let mut held = HashMap::with_capacity(finished.len());
+    let numbered: Vec<(usize, &Leased)> =
+        finished.iter().enumerate().map(|(index, finished)| (index, &finished.leased)).collect();
+    for (mut query, leases) in SELECT.over(Kind::of(connection), &numbered) {
+        for (index, leased) in leases {
             query = query
                 .bind(leased.tenant.to_string())
                 .bind(leased.id.to_string())
                 .bind(leased.claim)
-                .bind(state)
-                .bind(i64::from(next.attempts()))
-                .bind(failures)
-                .bind(next_attempt_at)
-                .bind(next_attempt_at.is_none().then(|| now.as_millisecond()));
+                .bind(*index as i64);
         }
         for row in query.fetch_all(&mut *connection).await? {
-            moved.extend(indexes.remove(&(row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)));
+            let index: i64 = row.try_get(0)?;
+            let index = usize::try_from(index).expect("an index that we bound");
+            // Of two that say the same one is enough.
+            held.insert((finished[index].leased.id, finished[index].leased.claim), index);
         }
     }
-    moved.sort_unstable();
-    Ok(moved)
+    let mut held: Vec<usize> = held.into_values().collect();
+    held.sort_unstable();
+    Ok(held)
 }
 
-/// Adds attempts to the history.
-pub(super) async fn insert_attempts(connection: &mut AnyConnection, finished: &[&Finished]) -> Result<(), StoreError> {
-    static INSERT: LazyLock<Sized> = LazyLock::new(|| {
-        let head = "INSERT INTO attempts (tenant_id, delivery_id, number, started_at, duration_ms, request_headers,
-                        status_code, response_body, response_truncated, error) VALUES";
-        // A number taken already would fail every later batch with it; the history can do without.
-        Sized::new(head, 10, "ON CONFLICT DO NOTHING")
+/// Moves deliveries on after their attempts, and adds those to the history; not those that are under another claim by now.
+/// `false`: there were such, or an attempt was in the history already.
+pub(super) async fn move_on(
+    connection: &mut AnyConnection,
+    finished: &[&Finished],
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    const MOVE: &str = "UPDATE deliveries SET state = v.column4, attempts = v.column5, failures = v.column6,
+                            next_attempt_at = v.column7, claimable_at = v.column7, finished_at = v.column8
+                        FROM (VALUES";
+    const HELD: &str = ") AS v WHERE deliveries.tenant_id = v.column1 AND deliveries.id = v.column2
+                            AND deliveries.claim = v.column3 AND deliveries.next_attempt_at IS NOT NULL";
+    const KEEP: &str = "INSERT INTO attempts (tenant_id, delivery_id, number, started_at, duration_ms, request_headers,
+                            status_code, response_body, response_truncated, error)";
+    /// Of [`bind_move`].
+    const MOVE_COLUMNS: &[Column] = &[Text, Text, Integer, Text, Integer, Integer, Integer, Integer];
+    /// The key of an attempt, then those of [`bind_attempt`].
+    const KEEP_COLUMNS: &[Column] =
+        &[Text, Text, Integer, Integer, Integer, Integer, Text, Integer, Binary, Integer, Text];
+    /// Those of [`bind_move`], then those of [`bind_attempt`].
+    const BOTH_COLUMNS: &[Column] = &[
+        Text, Text, Integer, Text, Integer, Integer, Integer, Integer, Integer, Integer, Text, Integer, Binary,
+        Integer, Text,
+    ];
+    static STATEMENT: LazyLock<Sized> = LazyLock::new(|| {
+        // Two statements that the driver takes as one, because it passes each to its thread. An attempt counts if its
+        // delivery is where the first of them brings it.
+        let sqlite = |rows: usize| {
+            format!(
+                "{MOVE} {} {HELD};
+                 {KEEP} SELECT column1, column2, column4, column5, column6, column7, column8, column9, column10, column11
+                 FROM (VALUES {}) AS v CROSS JOIN deliveries d
+                 WHERE d.tenant_id = v.column1 AND d.id = v.column2 AND d.claim = v.column3 AND d.attempts = v.column4
+                     AND v.column5 IS NOT NULL
+                 ON CONFLICT DO NOTHING",
+                values(Kind::Sqlite, MOVE_COLUMNS.len(), rows),
+                values(Kind::Sqlite, KEEP_COLUMNS.len(), rows)
+            )
+        };
+        let postgres = |rows: usize| {
+            format!(
+                "WITH moved AS ({MOVE} {} {HELD} RETURNING v.*),
+                 kept AS (
+                     {KEEP} SELECT column1, column2, column5, column9, column10, column11, column12, column13, column14, column15
+                     FROM moved WHERE column9 IS NOT NULL
+                     ON CONFLICT DO NOTHING RETURNING 1)
+                 SELECT (SELECT COUNT(*) FROM moved) + (SELECT COUNT(*) FROM kept)",
+                values(Kind::Postgres, BOTH_COLUMNS.len(), rows)
+            )
+        };
+        Sized::of(sqlite, postgres, BOTH_COLUMNS.to_vec())
     });
-    let attempts: Vec<(&Finished, &Attempt)> =
-        finished.iter().filter_map(|finished| Some((*finished, finished.attempt.as_ref()?))).collect();
-    for (mut query, attempts) in INSERT.over(Kind::of(connection), &attempts) {
-        for (Finished { leased, next, .. }, attempt) in attempts {
-            let answer = attempt.outcome.result.as_ref().ok();
-            query = query
-                .bind(leased.tenant.to_string())
-                .bind(leased.id.to_string())
-                .bind(i64::from(next.attempts()))
-                .bind(attempt.started_at.as_millisecond())
-                .bind(i64::try_from(attempt.outcome.duration.as_millis()).unwrap_or(i64::MAX))
-                .bind(attempt.request_headers.clone())
-                .bind(answer.map(|answer| i64::from(answer.status)))
-                .bind(answer.map(|answer| answer.body.to_vec()))
-                .bind(i64::from(answer.is_some_and(|answer| answer.truncated)))
-                .bind(attempt.error.clone());
+    let kind = Kind::of(connection);
+    let mut written = 0;
+    for (mut query, these, missing) in STATEMENT.cut(kind, finished) {
+        match kind {
+            Kind::Sqlite => {
+                query = pad(query, MOVE_COLUMNS, missing);
+                for finished in these {
+                    query = bind_move(query, finished, now);
+                }
+                query = pad(query, KEEP_COLUMNS, missing);
+                for finished in these {
+                    let leased = &finished.leased;
+                    query = query
+                        .bind(leased.tenant.to_string())
+                        .bind(leased.id.to_string())
+                        .bind(leased.claim)
+                        .bind(i64::from(finished.next.attempts()));
+                    query = bind_attempt(query, finished.attempt.as_ref());
+                }
+                written += query.execute(&mut *connection).await?.rows_affected();
+            }
+            Kind::Postgres => {
+                query = pad(query, BOTH_COLUMNS, missing);
+                for finished in these {
+                    query = bind_attempt(bind_move(query, finished, now), finished.attempt.as_ref());
+                }
+                let rows: i64 = query.fetch_one(&mut *connection).await?.try_get(0)?;
+                written += u64::try_from(rows).expect("a count");
+            }
         }
-        query.execute(&mut *connection).await?;
     }
-    Ok(())
+    let attempts = finished.iter().filter(|finished| finished.attempt.is_some()).count();
+    Ok(written == (finished.len() + attempts) as u64)
+}
+
+fn bind_move(query: Bound, Finished { leased, next, .. }: &Finished, now: Timestamp) -> Bound {
+    let (state, failures, next_attempt_at) = columns(*next);
+    query
+        .bind(leased.tenant.to_string())
+        .bind(leased.id.to_string())
+        .bind(leased.claim)
+        .bind(state)
+        .bind(i64::from(next.attempts()))
+        .bind(failures)
+        .bind(next_attempt_at)
+        .bind(next_attempt_at.is_none().then(|| now.as_millisecond()))
+}
+
+/// What the history keeps of an attempt; NULLs where none was made.
+fn bind_attempt(query: Bound, attempt: Option<&Attempt>) -> Bound {
+    let answer = attempt.and_then(|attempt| attempt.outcome.result.as_ref().ok());
+    query
+        .bind(attempt.map(|attempt| attempt.started_at.as_millisecond()))
+        .bind(attempt.map(|attempt| i64::try_from(attempt.outcome.duration.as_millis()).unwrap_or(i64::MAX)))
+        .bind(attempt.map(|attempt| attempt.request_headers.clone()))
+        .bind(answer.map(|answer| i64::from(answer.status)))
+        .bind(answer.map(|answer| answer.body.to_vec()))
+        .bind(attempt.map(|_| i64::from(answer.is_some_and(|answer| answer.truncated))))
+        .bind(attempt.and_then(|attempt| attempt.error.clone()))
 }
 
 /// Claim numbers grow by 1 to this, by chance: who does not know whether its claim was committed may then give it back, and
@@ -405,7 +540,7 @@ async fn bodies(
     static SELECT: LazyLock<Sized> = LazyLock::new(|| {
         let head = "SELECT e.id, e.body FROM (VALUES";
         let tail = ") AS v CROSS JOIN events e WHERE e.tenant_id = v.column1 AND e.id = v.column2";
-        Sized::new(head, 2, tail)
+        Sized::padded(head, &[Text, Text], tail)
     });
     let mut bodies = HashMap::new();
     for (mut query, events) in SELECT.over(Kind::of(connection), events) {
@@ -427,7 +562,7 @@ pub(super) async fn release(connection: &mut AnyConnection, leased: &[Leased]) -
         let head = "UPDATE deliveries SET claimable_at = next_attempt_at FROM (VALUES";
         let tail = ") AS v WHERE deliveries.tenant_id = v.column1 AND deliveries.id = v.column2
                         AND deliveries.claim = v.column3 AND deliveries.next_attempt_at IS NOT NULL";
-        Sized::new(head, 3, tail)
+        Sized::padded(head, &[Text, Text, Integer], tail)
     });
     for (mut query, leased) in UPDATE.over(Kind::of(connection), leased) {
         for leased in leased {
@@ -449,7 +584,7 @@ pub(super) async fn renew(
         let tail = ") AS v WHERE deliveries.tenant_id = v.column1 AND deliveries.id = v.column2
                         AND deliveries.claim = v.column3 AND deliveries.next_attempt_at IS NOT NULL
                     RETURNING v.column5";
-        Sized::new(head, 5, tail)
+        Sized::padded(head, &[Text, Text, Integer, Integer, Integer], tail)
     });
     let numbered: Vec<(usize, &Lease)> = leases.iter().enumerate().collect();
     let mut renewed = Vec::with_capacity(leases.len());
@@ -559,10 +694,14 @@ mod tests {
             gone: false,
         };
         let failed = result(&late, Delivery::Failed { attempts: 1 });
-        assert!(move_on(&mut connection, std::slice::from_ref(&failed), now).await.unwrap().is_empty());
+        assert!(!move_on(&mut connection, &[&failed], now).await.unwrap());
         // Both at once: only the newest claim counts.
         let both = [failed, result(new, Delivery::Succeeded { attempts: 1 })];
-        assert_eq!(move_on(&mut connection, &both, now).await.unwrap(), [1]);
+        assert_eq!(still_held(&mut connection, &both).await.unwrap(), [1]);
+        assert!(!move_on(&mut connection, &[&both[0], &both[1]], now).await.unwrap());
+        assert!(still_held(&mut connection, &both).await.unwrap().is_empty());
+        let kept: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM attempts").fetch_one(&mut connection).await.unwrap();
+        assert_eq!(kept, 1);
         let state: String =
             sqlx::query_scalar("SELECT state FROM deliveries").fetch_one(&mut connection).await.unwrap();
         assert_eq!(state, "succeeded");

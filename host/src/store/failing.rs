@@ -1,11 +1,12 @@
 //! Endpoints that fail: since when, and when that is too long.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::LazyLock;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 use sqlx::{AnyConnection, Row};
 
+use super::batch::Column::{Integer, Text};
 use super::batch::{Finished, Sized};
 use super::database::Kind;
 use super::{StoreError, millis};
@@ -19,14 +20,69 @@ struct Hopeless<'f> {
     reason: String,
 }
 
-/// Keeps account of who fails since when, and disables who failed too long or is gone. Gives the new
-/// `endpoints_version` of each tenant concerned.
+/// Endpoints noted as well at most; beyond it all are noted anew.
+const NOTED: usize = 100_000;
+/// How long an endpoint that was noted as well needs no further note. Another host may meanwhile have noted a failure that
+/// was before a success here: so much too early its time of failure begins.
+const WELL_FOR: SignedDuration = SignedDuration::from_secs(60);
+
+/// Endpoints whose row says that they do not fail, as far as this host knows, and since when: most attempts succeed, and
+/// then there is nothing to write.
+#[derive(Default)]
+pub(super) struct Well(Mutex<HashMap<EndpointId, Timestamp>>);
+
+impl Well {
+    /// After the commit.
+    pub(super) fn note(&self, endpoints: Vec<EndpointId>, now: Timestamp) {
+        if endpoints.is_empty() {
+            return;
+        }
+        let mut noted = self.noted();
+        if noted.len() + endpoints.len() > NOTED {
+            noted.clear();
+        }
+        noted.extend(endpoints.into_iter().map(|endpoint| (endpoint, now)));
+    }
+
+    /// Takes away what needs no note; those that fail are no longer taken for well.
+    fn news<'f>(
+        &self,
+        failing: BTreeMap<(&'f TenantId, EndpointId), bool>,
+        now: Timestamp,
+    ) -> Vec<((&'f TenantId, EndpointId), bool)> {
+        let mut noted = self.noted();
+        let is_news = |((_, endpoint), fails): &((&TenantId, EndpointId), bool)| match fails {
+            true => {
+                noted.remove(endpoint);
+                true
+            }
+            false => noted.get(endpoint).is_none_or(|at| now.duration_since(*at) >= WELL_FOR),
+        };
+        failing.into_iter().filter(is_news).collect()
+    }
+
+    fn noted(&self) -> MutexGuard<'_, HashMap<EndpointId, Timestamp>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What came of looking at who fails.
+#[derive(Default)]
+pub(super) struct Judged {
+    /// The new `endpoints_version` of each tenant that has an endpoint disabled.
+    pub(super) disabled: Vec<(TenantId, i64)>,
+    /// For [`Well::note`].
+    pub(super) well: Vec<EndpointId>,
+}
+
+/// Keeps account of who fails since when, and disables who failed too long or is gone.
 pub(super) async fn judge(
+    well: &Well,
     connection: &mut AnyConnection,
     finished: &[&Finished],
     now: Timestamp,
     disable_after: SignedDuration,
-) -> Result<Vec<(TenantId, i64)>, StoreError> {
+) -> Result<Judged, StoreError> {
     // In the order of their keys: two writers that lock the same rows must not wait for each other.
     let mut failing: BTreeMap<(&TenantId, EndpointId), bool> = BTreeMap::new();
     let mut hopeless = Vec::new();
@@ -38,7 +94,7 @@ pub(super) async fn judge(
             hopeless.push(Hopeless { tenant, endpoint, reason: "the receiver answered 410 Gone".to_owned() });
         }
     }
-    let account: Vec<((&TenantId, EndpointId), bool)> = failing.into_iter().collect();
+    let account = well.news(failing, now);
     let failing: Vec<(&TenantId, EndpointId)> = account.iter().filter(|(_, fails)| *fails).map(|(of, _)| *of).collect();
     let too_long = now.saturating_sub(disable_after).unwrap_or(Timestamp::MIN).as_millisecond();
     for at in failing_since(connection, &failing, too_long).await? {
@@ -50,7 +106,8 @@ pub(super) async fn judge(
     let disabled = change_versions(connection, &hopeless).await?;
     mark(connection, &account, now).await?;
     disable(connection, &hopeless).await?;
-    Ok(disabled)
+    let well = account.iter().filter(|(_, fails)| !fails).map(|((_, endpoint), _)| *endpoint).collect();
+    Ok(Judged { disabled, well })
 }
 
 async fn change_versions(
@@ -97,7 +154,7 @@ async fn mark(
         let tail =
             ") AS v WHERE endpoints.tenant_id = v.column1 AND endpoints.id = v.column2 AND endpoints.state = 'active'
                         AND (endpoints.failing_since IS NULL) <> (v.column3 IS NULL)";
-        Sized::new(head, 3, tail)
+        Sized::padded(head, &[Text, Text, Integer], tail)
     });
     for (mut query, failing) in UPDATE.over(Kind::of(connection), failing) {
         for ((tenant, endpoint), fails) in failing {
@@ -119,7 +176,7 @@ async fn failing_since(
         let tail =
             ") AS v CROSS JOIN endpoints e WHERE e.tenant_id = v.column1 AND e.id = v.column2 AND e.state = 'active'
                         AND e.failing_since <= v.column4";
-        Sized::new(head, 4, tail)
+        Sized::padded(head, &[Text, Text, Integer, Integer], tail)
     });
     let numbered: Vec<(usize, &(&TenantId, EndpointId))> = endpoints.iter().enumerate().collect();
     let mut indexes = Vec::new();

@@ -10,6 +10,8 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::batch::{self, Finished, GoesTo, KnownEvents, NewDelivery};
 use super::catalog::TenantEndpoints;
+use super::database::Kind;
+use super::failing::Judged;
 use super::leases::Lease;
 use super::{Store, StoreError, failing, plugin_runs};
 use crate::domain::delivery::{Delivery, Leased};
@@ -84,7 +86,7 @@ pub(super) struct Effects {
     due: Vec<(TenantId, EndpointId, Timestamp)>,
     /// Indexes of those whose leases run on.
     renewed: Vec<usize>,
-    disabled: Vec<(TenantId, i64)>,
+    judged: Judged,
 }
 
 /// The commands of one transaction, sorted by what they need.
@@ -99,6 +101,8 @@ pub(super) struct Group {
     /// What each of `tests` is to be told.
     tested: Vec<Option<Leased>>,
     finished: Vec<Finished>,
+    /// Not all of `finished` may count: which do is to be found out before they are written, which is seldom worth it.
+    look_first: bool,
     done: Vec<oneshot::Sender<()>>,
     /// Of all of `finished` together.
     room: Option<OwnedSemaphorePermit>,
@@ -138,6 +142,7 @@ impl Group {
             tests: Vec::new(),
             tested: Vec::new(),
             finished: Vec::new(),
+            look_first: false,
             done: Vec::new(),
             room: None,
             wants: Vec::new(),
@@ -172,13 +177,13 @@ impl Group {
         }
     }
 
-    /// Writes all in one transaction, or nothing.
+    /// Writes all in one transaction, or nothing. `None`: nothing, it needs to be tried once more.
     pub(super) async fn commit(
         &mut self,
         store: &Store,
         connection: &mut AnyConnection,
         disable_after: SignedDuration,
-    ) -> Result<Effects, StoreError> {
+    ) -> Result<Option<Effects>, StoreError> {
         let mut tx = connection.begin_with(store.kind.begin_group()).await?;
         let mut effects = Effects::default();
         self.add_tests(&mut tx).await?;
@@ -187,9 +192,15 @@ impl Group {
             self.events.iter().map(|(place, deliveries)| (self.event(*place), *deliveries)).collect();
         batch::insert_events(&mut tx, &events, self.now).await?;
         batch::insert_deliveries(&mut tx, &self.deliveries, self.now).await?;
-        effects.recorded = batch::move_on(&mut tx, &self.finished, self.now).await?;
+        effects.recorded = match self.look_first {
+            true => batch::still_held(&mut tx, &self.finished).await?,
+            false => (0..self.finished.len()).collect(),
+        };
         let moved: Vec<&Finished> = effects.recorded.iter().map(|index| &self.finished[*index]).collect();
-        batch::insert_attempts(&mut tx, &moved).await?;
+        if !batch::move_on(&mut tx, &moved, self.now).await? && !self.look_first {
+            self.look_first = true;
+            return Ok(None);
+        }
         effects.due = moved.iter().filter_map(|finished| next_attempt(finished)).collect();
         batch::release(&mut tx, &self.released).await?;
         effects.renewed = batch::renew(&mut tx, &self.renewed, self.lease_until).await?;
@@ -199,9 +210,9 @@ impl Group {
         }
         // Last, because other writers may wait for what these lock.
         plugin_runs::record(&mut tx, &moved).await?;
-        effects.disabled = failing::judge(&mut tx, &moved, self.now, disable_after).await?;
+        effects.judged = failing::judge(&store.well, &mut tx, &moved, self.now, disable_after).await?;
         tx.commit().await?;
-        Ok(effects)
+        Ok(Some(effects))
     }
 
     fn event(&self, place: Place) -> &Event {
@@ -334,9 +345,10 @@ impl Group {
     /// After the commit: everyone learns what came of it. Gives what was too much for one transaction, and what this host
     /// leased but is stopping too soon to attempt.
     pub(super) fn answer(self, store: &Store, effects: Effects) -> Vec<Command> {
-        for (tenant, version) in effects.disabled {
+        for (tenant, version) in effects.judged.disabled {
             store.catalog.require(&tenant, version);
         }
+        store.well.note(effects.judged.well, self.now);
         store.unwritten.count(effects.recorded.iter().map(|index| &self.finished[*index]));
         let left_behind = {
             let mut lanes = store.handover.lanes();
@@ -438,7 +450,16 @@ async fn current_endpoints(
 ) -> Result<HashMap<TenantId, Option<Arc<TenantEndpoints>>>, StoreError> {
     let mut current = HashMap::with_capacity(tenants.len());
     let at = Instant::now();
-    for (tenant, version) in batch::endpoints_versions(connection, tenants).await? {
+    // On SQLite every change is made here, and none while this transaction writes: what is cached is the newest.
+    let cached = |tenant: &TenantId| store.catalog.newest(tenant).filter(|_| store.kind == Kind::Sqlite);
+    let mut unknown = Vec::new();
+    for tenant in tenants {
+        match cached(tenant) {
+            Some(endpoints) => drop(current.insert(tenant.clone(), Some(endpoints))),
+            None => unknown.push(tenant.clone()),
+        }
+    }
+    for (tenant, version) in batch::endpoints_versions(connection, &unknown).await? {
         match store.endpoints_as_of(connection, &tenant, version, at).await {
             Ok(endpoints) => drop(current.insert(tenant, Some(endpoints))),
             Err(error @ StoreError::Unreadable { .. }) => {

@@ -54,6 +54,7 @@ pub use deliveries::{AttemptRecord, DeliveryHistory, DeliveryRecord, Filter, Not
 pub use endpoints::{EndpointChange, Held, NewEndpoint};
 pub use event_types::{EventTypeRecord, Retired};
 pub use events::PastEvent;
+use failing::Well;
 pub use group::{AcceptError, Accepted, FAN_OUT_LIMIT};
 pub use handover::Handover;
 pub use hours::Totals;
@@ -154,6 +155,7 @@ pub struct Store {
     catalog: Catalog,
     peers: Peers,
     unwritten: Unwritten,
+    well: Well,
     clock: Clock,
     /// Where deliveries wait for a worker.
     pub handover: Arc<Handover>,
@@ -174,6 +176,7 @@ impl Store {
             catalog: Catalog::new(database.kind),
             peers: Peers::default(),
             unwritten: Unwritten::default(),
+            well: Well::default(),
             clock,
             handover,
             lock: None,

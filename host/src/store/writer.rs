@@ -193,7 +193,10 @@ impl WriterTask {
             };
             let commit = group.commit(&self.store, &mut connection, self.disable_after);
             let result = self.store.within_limit(commit).await;
-            let again = result.as_ref().is_err_and(StoreError::is_conflict);
+            let again = match &result {
+                Ok(effects) => effects.is_none(),
+                Err(error) => error.is_conflict(),
+            };
             if result.is_ok() || again {
                 // SQLite's only connection that writes is for others, too.
                 *held = Some(connection).filter(|_| self.store.kind == Kind::Postgres);
@@ -202,10 +205,11 @@ impl WriterTask {
                 drop(connection.detach());
             }
             tries += 1;
-            if !again || tries == TRIES {
-                return result;
+            match result {
+                Ok(Some(effects)) => return Ok(effects),
+                Err(error) if !again || tries == TRIES => return Err(error),
+                Ok(None) | Err(_) => group.rewind(&self.store),
             }
-            group.rewind(&self.store);
         }
     }
 }

@@ -169,7 +169,7 @@ fn body(size: usize) -> Vec<u8> {
 }
 
 fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../..")
 }
 
 /// Builds the same code as an Extism plugin.

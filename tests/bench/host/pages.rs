@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use revnoxa_tests::{Machine, Page, Reader, eventually};
-use serde_json::json;
+use revnoxa_tests::{HOW_TO_INSTALL, Machine, Page, Postgres, Reader};
+use serde_json::{Value, json};
 
-use crate::receiver::Counter;
+use crate::{generator::Event, receiver::Receiver};
 
 /// Deliveries of the endpoint that the large one is compared with.
 const FEW: usize = 100;
@@ -14,25 +14,33 @@ const BATCH: usize = 1_000;
 /// How often each page is asked for.
 const TIMES: usize = 100;
 
-/// Prints the time of each page, for an endpoint with few deliveries and one with this many.
-pub(crate) async fn measure(what: &str, machine: &Machine, deliveries: usize) {
-    let receiver = Counter::start().await;
+/// Prints the time of each page, for an endpoint with few deliveries and one with this many, on each database.
+pub(crate) async fn measure(deliveries: usize) {
+    let machine = Machine::on_a_file();
+    let host = machine.serve().await;
+    measure_on("SQLite", &machine, deliveries).await;
+    drop(host);
+    let Some(server) = Postgres::start_with(&[]) else { return eprintln!("SKIPPED: {HOW_TO_INSTALL}") };
+    let machine = Machine::on(&server.database());
+    let _host = machine.serve().await;
+    measure_on("PostgreSQL", &machine, deliveries).await;
+}
+
+async fn measure_on(what: &str, machine: &Machine, deliveries: usize) {
+    let mut receiver = Receiver::start().await;
+    let url = format!("http://127.0.0.1:{}/0", receiver.ports.http);
     let tenant = machine.tenant("acme").await;
     let mut times = Vec::new();
     for (event_type, count) in [("incident.created", FEW), ("incident.resolved", deliveries)] {
-        let body = json!({"url": receiver.url, "event_types": [event_type]});
-        let endpoint = tenant.endpoint_with(body).await;
-        let before = receiver.arrivals.lock().unwrap().len();
+        let endpoint = tenant.endpoint_with(json!({"url": url, "event_types": [event_type]})).await;
+        receiver.count(count, 1).await;
         for first in (0..count).step_by(BATCH) {
-            let event = json!({"tenant": "acme", "type": event_type, "data": {"title": "Checkout is down"}});
-            let events = vec![event; BATCH.min(count - first)];
+            let events: Vec<_> = (first..count.min(first + BATCH))
+                .map(|number| json!({"tenant": "acme", "type": event_type, "data": data(number)}))
+                .collect();
             machine.producer().await.post("/v1/events/batch", json!({"events": events})).await.expect(202);
-            // As they are delivered: so many at once would wait longer than a test waits.
-            eventually("the deliveries", async || {
-                (receiver.arrivals.lock().unwrap().len() >= before + (first + BATCH).min(count)).then_some(())
-            })
-            .await;
         }
+        assert_eq!(receiver.wait_for(count).await.deliveries, count);
         let reader = tenant.sign_in().await;
         let path = format!("/settings/webhooks/endpoints/{}", endpoint.id);
         let first = time(&reader, &path).await;
@@ -46,6 +54,10 @@ pub(crate) async fn measure(what: &str, machine: &Machine, deliveries: usize) {
         let ms = |time: Duration| time.as_secs_f64() * 1e3;
         println!("{page:40} | {:15.1} ms | {:15.1} ms | {:.2}", ms(few), ms(many), ms(many) / ms(few));
     }
+}
+
+fn data(number: usize) -> Value {
+    serde_json::from_str(&Event { number, posted_nanos: 0 }.data()).unwrap()
 }
 
 /// The median of many.
