@@ -142,7 +142,10 @@ fn headers(endpoint: &Endpoint, leased: &Leased, body: &[u8], added: &PluginHead
     let signatures = endpoint.keys.sign(leased.event.as_str(), now, body);
     // Ids, type names, numbers and signatures are visible ASCII by their own rules.
     let value = |text: &str| HeaderValue::from_str(text).expect("visible ASCII");
-    let mut headers = endpoint.headers.as_map().clone();
+    let own = endpoint.headers.as_map();
+    // Room for all of them at once.
+    let mut headers = HeaderMap::with_capacity(own.len() + added.as_map().len() + 12);
+    headers.extend(own.clone());
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.extend(added.as_map().clone());
     headers.insert(header::USER_AGENT, USER_AGENT);
