@@ -7,6 +7,7 @@ mod customers;
 mod database;
 mod healthy;
 mod load;
+mod migrations;
 mod moving;
 mod network;
 mod plans;

@@ -2,15 +2,19 @@
 
 mod address;
 mod batch;
+mod damage;
 mod data;
 mod delivery;
 mod dev;
+mod disk;
 mod durability;
 mod endpoint;
 mod event;
 mod event_type;
 mod fairness;
 mod history;
+mod load;
+mod migrations;
 mod outbound;
 mod page_attachments;
 mod page_deliveries;

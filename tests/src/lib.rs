@@ -8,6 +8,7 @@
 //! Postgres  a throw-away database server; the end-to-end tests run on SQLite, and once more on one of these
 //! Browser   a real Chromium and its user; axe looks for what shuts people out
 //! Reader    the user of a browser without script: pages, links and forms over plain HTTP
+//! Disk      what is under a SQLite file: full, failing, or without power
 //! Proxy     the network between a host and its database: cut, stuck, or losing answers
 //! verify    signature checks that share no code with the host
 //! ```
@@ -20,6 +21,7 @@ mod api;
 mod authority;
 mod browser;
 mod client;
+mod disk;
 mod dns;
 mod host;
 mod keeper;
@@ -37,6 +39,7 @@ pub use api::{Api, Endpoint, Event, Tenant};
 pub use authority::Authority;
 pub use browser::{Browser, BrowserBuilder, Element, Sent, axe};
 pub use client::{Client, Reply, Request};
+pub use disk::Disk;
 pub use dns::StubDns;
 pub use host::{Host, HostBuilder, START};
 pub use machine::{HostProcess, Machine, binary};

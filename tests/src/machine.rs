@@ -8,7 +8,7 @@ use std::{
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, getuid, kill_process};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, BufReader},
@@ -134,13 +134,32 @@ impl Machine {
 
     /// Runs a subcommand to its end; fails the test when it has none within the usual time.
     pub async fn run(&self, arguments: &[&str]) -> Output {
-        let output = self.command(arguments).kill_on_drop(true).output();
-        timeout(WAIT, output).await.unwrap_or_else(|_| panic!("revnoxa-host {arguments:?} does not end")).unwrap()
+        Self::output(self.command(arguments)).await
+    }
+
+    /// The same by somebody whom the permissions of files stop, as they do not stop root.
+    pub async fn run_within_permissions(&self, arguments: &[&str]) -> Output {
+        if !getuid().is_root() {
+            return self.run(arguments).await;
+        }
+        let mut command = Command::new("setpriv");
+        command.arg("--bounding-set=-dac_override").arg(binary()).args(arguments);
+        Self::output(self.at_home(command)).await
+    }
+
+    async fn output(mut command: Command) -> Output {
+        let output = command.kill_on_drop(true).output();
+        timeout(WAIT, output).await.unwrap_or_else(|_| panic!("{command:?} does not end")).unwrap()
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(binary());
-        command.args(arguments).current_dir(self.dir()).envs(&self.settings).stdin(Stdio::null());
+        command.args(arguments);
+        self.at_home(command)
+    }
+
+    fn at_home(&self, mut command: Command) -> Command {
+        command.current_dir(self.dir()).envs(&self.settings).stdin(Stdio::null());
         command
     }
 }
@@ -246,8 +265,7 @@ pub fn binary() -> &'static Path {
         if let Some(other) = env::var_os(OTHER_BINARY) {
             return Ok(other.into());
         }
-        let test = env::current_exe().unwrap();
-        let profile_dir = test.ancestors().nth(2).expect("target/<profile>/deps/<test>");
+        let profile_dir = profile_dir();
         let target_dir = profile_dir.parent().unwrap();
         let mut cargo = std::process::Command::new(env!("CARGO"));
         cargo
@@ -265,4 +283,10 @@ pub fn binary() -> &'static Path {
         }
     });
     built.as_deref().unwrap_or_else(|error| panic!("the binary does not build: {error}"))
+}
+
+/// Where this build puts its programs.
+pub(crate) fn profile_dir() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    test.ancestors().nth(2).expect("target/<profile>/deps/<test>").to_owned()
 }

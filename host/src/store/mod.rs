@@ -14,6 +14,7 @@ mod endpoints;
 mod event_types;
 mod events;
 mod failing;
+mod file;
 mod group;
 mod handover;
 mod hours;
@@ -33,7 +34,6 @@ mod tests;
 mod tokens;
 mod writer;
 
-use std::fs::File;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -55,6 +55,7 @@ pub use endpoints::{EndpointChange, Held, NewEndpoint};
 pub use event_types::{EventTypeRecord, Retired};
 pub use events::PastEvent;
 use failing::Well;
+use file::Lock;
 pub use group::{AcceptError, Accepted, FAN_OUT_LIMIT};
 pub use handover::Handover;
 pub use hours::Totals;
@@ -81,9 +82,9 @@ const LONG_LIMIT: Duration = Duration::from_secs(20);
 /// Something went wrong that the caller cannot mend by asking differently.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The database did not do what it was told; nothing was changed. May pass.
-    #[error("the database failed")]
-    Unavailable(#[from] sqlx::Error),
+    /// The database did not do what it was told; nothing was changed. May pass. Says why itself: logs show no sources.
+    #[error("{trouble}: {0}", trouble = database::trouble(.0).unwrap_or("the database failed"))]
+    Unavailable(sqlx::Error),
     /// A stored value does not have the form we write.
     #[error("unreadable {column} of {table} {id}")]
     Unreadable {
@@ -94,6 +95,12 @@ pub enum StoreError {
         /// Which row.
         id: String,
     },
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Unavailable(error)
+    }
 }
 
 impl StoreError {
@@ -119,17 +126,35 @@ pub enum OpenError {
         /// Why.
         source: std::io::Error,
     },
+    /// The file is empty or gone, and should not be.
+    #[error(
+        "{path} was served and is empty or gone; put a backup in its place, or delete {lock} as well to begin anew"
+    )]
+    Emptied {
+        /// The file.
+        path: PathBuf,
+        /// What says so.
+        lock: PathBuf,
+    },
     /// The database says no.
-    #[error("cannot open the database {place}")]
+    #[error("cannot open the database {place}: {trouble}", trouble = database::trouble(.source).unwrap_or("it does not do what it is told"))]
     Database {
         /// Its file, or its host and name.
         place: String,
         /// Why.
         source: sqlx::Error,
     },
-    /// The schema could not be brought up to date.
-    #[error("cannot migrate the database")]
-    Migrate(#[from] sqlx::migrate::MigrateError),
+    /// The schema could not be brought up to date. It is as it was, or some migrations further; the next start goes on.
+    #[error("cannot bring the schema of the database {place} up to date")]
+    Migrate {
+        /// As in `Database`.
+        place: String,
+        /// Why.
+        source: sqlx::migrate::MigrateError,
+    },
+    /// Its schema has migrations that this program does not know.
+    #[error("the database {0} belongs to a newer revnoxa-host")]
+    Newer(String),
     /// The database was made with another master key.
     #[error("`master_key` is not the key this database was made with")]
     WrongMasterKey,
@@ -142,6 +167,16 @@ pub enum OpenError {
     /// A statement failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl OpenError {
+    /// Names the database that a statement failed on.
+    fn on(self, url: &str) -> Self {
+        match self {
+            Self::Store(StoreError::Unavailable(source)) => Self::Database { place: database::place(url), source },
+            other => other,
+        }
+    }
 }
 
 /// The open database.
@@ -160,7 +195,7 @@ pub struct Store {
     /// Where deliveries wait for a worker.
     pub handover: Arc<Handover>,
     /// Held while this process serves the file.
-    lock: Option<File>,
+    lock: Option<Lock>,
 }
 
 impl Store {
@@ -181,11 +216,7 @@ impl Store {
             handover,
             lock: None,
         };
-        if store.kind == Kind::Postgres {
-            store.compare_clocks().await?;
-        }
-        store.check_master_key().await?;
-        store.seed_event_types().await?;
+        store.prepare().await.map_err(|error| error.on(url))?;
         Ok(store)
     }
 
@@ -199,9 +230,10 @@ impl Store {
     ) -> Result<Self, OpenError> {
         let lock = database::lock(url)?;
         let mut store = Self::open(url, key, clock, handover).await?;
-        store.check_not_moving().await?;
-        if lock.is_some() {
-            store.release_all_leases().await?;
+        store.check_not_moving().await.map_err(|error| error.on(url))?;
+        if let Some(lock) = &lock {
+            store.release_all_leases().await.map_err(|error| OpenError::from(error).on(url))?;
+            lock.note_served()?;
         }
         store.lock = lock;
         Ok(store)
@@ -235,9 +267,17 @@ impl Store {
         self.browse.close().await;
         self.write.close().await;
         // Not left to the drop: a connection that is being closed may hold on to the store for a moment.
-        if let Some(Err(error)) = self.lock.as_ref().map(File::unlock) {
+        if let Some(Err(error)) = self.lock.as_ref().map(Lock::release) {
             tracing::warn!(%error, "cannot release the lock file");
         }
+    }
+
+    async fn prepare(&self) -> Result<(), OpenError> {
+        if self.kind == Kind::Postgres {
+            self.compare_clocks().await?;
+        }
+        self.check_master_key().await?;
+        Ok(self.seed_event_types().await?)
     }
 
     async fn check_not_moving(&self) -> Result<(), OpenError> {
