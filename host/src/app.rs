@@ -14,14 +14,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::chain::Chain;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Rate};
 use crate::deliver::Deliver;
 use crate::domain::address::AddressPolicy;
 use crate::domain::lanes::Limits;
+use crate::domain::quota::Quota;
 use crate::domain::retry::RetrySchedule;
 use crate::http::settings::Site;
 use crate::http::{self, Access, AppState};
 use crate::ingest::Ingest;
+use crate::limits::{Counted, Quotas};
 use crate::outbound::{Outbound, OutboundConfig};
 use crate::plugins::{BUILT_IN, Plugins};
 use crate::store::{Handover, Store, WriterTask};
@@ -87,7 +89,11 @@ pub async fn start(config: Config, clock: Clock, program: &Path) -> anyhow::Resu
         .await
         .with_context(|| format!("cannot listen on {} (setting `listen`)", config.listen))?;
     let address = listener.local_addr()?;
-    let ingest = Ingest::new(store.clone(), writer, clock.clone());
+    let quotas = |counted, rate: Option<Rate>| {
+        rate.map(|rate| Quotas::new(counted, Quota::new(rate.count(), rate.time()), clock.clone()))
+    };
+    let events = quotas(Counted::Events, config.event_rate_limit);
+    let ingest = Ingest::new(store.clone(), writer, clock.clone(), events);
     let state = AppState::new(
         store.clone(),
         ingest,
@@ -96,6 +102,7 @@ pub async fn start(config: Config, clock: Clock, program: &Path) -> anyhow::Resu
         Access {
             policy,
             operator_token: config.operator_token.clone(),
+            calls: quotas(Counted::Calls, config.api_rate_limit),
             site: Site::new(config.public_url.as_ref(), address, &config.frame_ancestors),
         },
         metrics.clone(),

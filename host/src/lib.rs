@@ -41,12 +41,14 @@
 //! | 1 | [`store`] | the only sqlx, on SQLite and PostgreSQL; takes and returns domain types |
 //! | 1 | [`outbound`] | the only HTTP client; answers an outcome, never an error |
 //! | 1 | [`plugins`] | the only wasmtime: compiles and runs components in a sandbox |
+//! | 1 | [`limits`] | rate limits: what is left to each tenant |
 //! | 0 | [`domain`] | words and rules; no I/O, no async |
 //! | 0 | [`config`], [`clock`], [`telemetry`] | settings, wall time, logs and metrics |
 //!
 //! # Invariants
 //!
 //! * What waits for the database in the background, and whoever posts events, has a limit; whoever posts hears within 2 s.
+//! * Rate limits count per tenant and host; a request that is refused takes nothing of anybody's quota.
 //! * Transactions lock a tenant before its endpoints, and rows of one table in the order of their keys.
 //! * Only [`clock`] reads wall time; durations and time-outs use monotonic time.
 //! * No transaction is open across a network or plugin call. No lock is held across an await.
@@ -69,6 +71,7 @@ pub mod dev;
 pub mod domain;
 pub mod http;
 pub mod ingest;
+pub mod limits;
 pub mod outbound;
 pub mod plugins;
 pub mod retention;

@@ -3,6 +3,7 @@
 //! | metric | unit, labels |
 //! |---|---|
 //! | `revnoxa_events_total` | events accepted |
+//! | `revnoxa_rate_limited_total` | requests refused because a tenant's quota was used up, `limit` = `events`, `api` |
 //! | `revnoxa_attempts_total` | attempts, `result` = `succeeded`, `failed` |
 //! | `revnoxa_attempt_duration_seconds` | from the connect to the end of the attempt |
 //! | `revnoxa_plugin_calls_total` | calls of plugins, `tenant`, `plugin`, `version` |

@@ -44,7 +44,7 @@ impl Machine {
         machine.set("REVNOXA_LISTEN", "127.0.0.1:0")
     }
 
-    /// Settings for tests: port 0, own database and key, http and loopback receivers allowed, an operator token.
+    /// Settings for tests: port 0, own database and key, http and loopback receivers allowed, an operator token, no rate limits.
     #[expect(clippy::new_without_default, reason = "it makes a directory")]
     pub fn new() -> Self {
         Self::with(database_url)
@@ -69,6 +69,8 @@ impl Machine {
             .set("REVNOXA_MASTER_KEY", &BASE64_STANDARD.encode([9; 32]))
             .set("REVNOXA_OPERATOR_TOKEN", OPERATOR_TOKEN)
             .set("REVNOXA_ALLOW_INSECURE_ENDPOINTS", "true")
+            // Tests ask more often than people do.
+            .set("REVNOXA_API_RATE_LIMIT", "off")
     }
 
     /// Sets an environment variable for the processes to come.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::de::{Deserialize, Deserializer, Error as _};
 
-fn parse_duration(text: &str) -> Result<Duration, String> {
+pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     // jiff leaves days out of absolute durations; a setting's day is 24 hours.
     let days = text.trim().strip_suffix('d').and_then(|days| days.parse::<u32>().ok());
     let parsed = days.map_or_else(|| text.parse(), |days| Ok(jiff::SignedDuration::from_hours(24 * i64::from(days))));

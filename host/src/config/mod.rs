@@ -1,12 +1,13 @@
 //! Settings: a TOML file and the environment; the environment wins.
 //!
 //! Each field `name` is the key `name` in the file and `REVNOXA_NAME` in the environment; those of the table `[plugins]`
-//! are `REVNOXA_PLUGINS_NAME`. Durations are written `500ms`, `30s`, `5m`, `2h`, `5d`, sizes `512KiB`, `64MiB`, `1GiB`. An unknown key, a value of the wrong form and an impossible combination are
-//! errors that name the key and the expected form.
+//! are `REVNOXA_PLUGINS_NAME`. Durations are written `500ms`, `30s`, `5m`, `2h`, `5d`, sizes `512KiB`, `64MiB`, `1GiB`, rates
+//! `600/1m`. An unknown key, a value of the wrong form and an impossible combination are errors that name the key and the expected form.
 
 mod forms;
 mod origin;
 mod plugins;
+mod rate;
 mod secrets;
 
 use std::net::SocketAddr;
@@ -16,6 +17,8 @@ use std::time::Duration;
 use forms::{addresses, duration, durations};
 pub use origin::{InvalidOrigin, Origin, Origins};
 pub use plugins::PluginSettings;
+use rate::rate;
+pub use rate::{InvalidRate, Rate};
 pub use secrets::{DatabaseUrl, InvalidDatabaseUrl, InvalidMasterKey, MasterKey, OperatorToken, OperatorTokenTooShort};
 
 /// All settings of `serve` and `dev`.
@@ -57,6 +60,14 @@ pub struct Config {
     /// Attempts at once to one endpoint that answers promptly. Default 64; 1 to `max_in_flight`. It starts at 8; each
     /// prompt answer adds one, each failure to answer halves it.
     pub max_in_flight_per_endpoint: usize,
+    /// Events of one tenant that are taken on this host, `COUNT/TIME`: so many at once, and then as many as come back evenly. Those
+    /// beyond are refused with 429, and lost unless they are posted again. Default `off`: whoever posts is the operator's own.
+    #[serde(deserialize_with = "rate")]
+    pub event_rate_limit: Option<Rate>,
+    /// The same for calls of the API and the settings pages by one tenant's own tokens and people. An open page makes 30 a minute.
+    /// Default `6000/1m`; `off`: no limit.
+    #[serde(deserialize_with = "rate")]
+    pub api_rate_limit: Option<Rate>,
     /// An endpoint that fails this long without one success is disabled. Default `5d`; at least a minute.
     #[serde(deserialize_with = "duration")]
     pub disable_after_failing_for: Duration,
@@ -96,6 +107,8 @@ impl Default for Config {
             data_dir: "data".into(),
             max_in_flight: 256,
             max_in_flight_per_endpoint: 64,
+            event_rate_limit: None,
+            api_rate_limit: Some("6000/1m".parse().expect("it is valid")),
             disable_after_failing_for: Duration::from_hours(5 * 24),
             retention: Duration::from_hours(30 * 24),
             dns_servers: Vec::new(),
@@ -302,6 +315,10 @@ mod tests {
             ("REVNOXA_MASTER_KEY", "c2hvcnQ=", "must be base64 of 32 bytes"),
             ("REVNOXA_OPERATOR_TOKEN", "short", "must have at least 32 characters"),
             ("REVNOXA_MAX_IN_FLIGHT", "0", "`max_in_flight` must be 1 to 10000"),
+            ("REVNOXA_EVENT_RATE_LIMIT", "0/1m", "COUNT at least 1"),
+            ("REVNOXA_EVENT_RATE_LIMIT", "2000000/1s", "at most 1000000 a second"),
+            ("REVNOXA_API_RATE_LIMIT", "0", "must be `off` or COUNT/TIME"),
+            ("REVNOXA_API_RATE_LIMIT", "10/10ms", "TIME 1s to 1d"),
             ("REVNOXA_ALLOW_INSECURE_ENDPOINTS", "yes", "expected a boolean"),
             ("REVNOXA_RETENTION", "1h", "`retention` must be at least 1d"),
             ("REVNOXA_DNS_SERVERS", "localhost", "is not ADDRESS:PORT"),

@@ -74,7 +74,13 @@ impl FromRequestParts<AppState> for Caller {
         if !scheme.eq_ignore_ascii_case("bearer") {
             return Err(Problem::Unauthorized);
         }
-        Ok(Self(state.tokens.scope(&state.store, token.trim()).await?))
+        let scope = state.tokens.scope(&state.store, token.trim()).await?;
+        // By its token, not by the path: nobody uses up another's quota. An operator's calls count for nobody, so that a tenant
+        // that has used up its own can still be seen to.
+        if let Scope::Tenant(tenant) = &scope {
+            state.calls.count(tenant, &parts.extensions)?;
+        }
+        Ok(Self(scope))
     }
 }
 

@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 use super::AppState;
 use super::auth::Producer;
 use super::body::{self, Object};
+use super::limits::{self, Fields};
 use super::problem::{FieldError, Problem, ProblemBody};
 use crate::domain::event::{BATCH_LIMIT, DATA_LIMIT};
 use crate::ingest::NewEvent;
@@ -93,18 +94,18 @@ pub(super) async fn post_event(
     State(state): State<AppState>,
     _: Producer,
     request: Request,
-) -> Result<(StatusCode, axum::Json<AcceptedEvent>), Problem> {
+) -> Result<(StatusCode, Option<Fields>, axum::Json<AcceptedEvent>), Problem> {
     let key = idempotency_key(request.headers())?;
     let bytes = body::read(request, EVENT_BODY_LIMIT).await?;
     let field = |_: usize, name: &str| name.to_owned();
     let posted: PostEvent<'_> = body::parse(&bytes)?;
     let keyed = key.is_some() && posted.id.is_none();
     let event = new_event(&posted, |name| field(0, name))?;
-    let accepted = state.ingest.accept(vec![event], key.as_deref()).await;
-    let mut accepted = accepted.map_err(|error| Problem::of_events(error, field, keyed))?;
+    let taken = state.ingest.accept(vec![event], key.as_deref()).await;
+    let mut taken = taken.map_err(|error| Problem::of_events(error, field, keyed))?;
     counter!("revnoxa_events_total").increment(1);
-    let accepted = accepted.pop().expect("one event in, one out");
-    Ok((StatusCode::ACCEPTED, axum::Json(answer(accepted))))
+    let accepted = taken.accepted.pop().expect("one event in, one out");
+    Ok((StatusCode::ACCEPTED, taken.standing.as_ref().map(limits::fields), axum::Json(answer(accepted))))
 }
 
 /// Posts up to 1,000 events, all or none.
@@ -121,7 +122,7 @@ pub(super) async fn post_batch(
     State(state): State<AppState>,
     _: Producer,
     request: Request,
-) -> Result<(StatusCode, axum::Json<AcceptedBatch>), Problem> {
+) -> Result<(StatusCode, Option<Fields>, axum::Json<AcceptedBatch>), Problem> {
     let key = idempotency_key(request.headers())?;
     let bytes = body::read(request, BATCH_BODY_LIMIT).await?;
     let field = |at: usize, name: &str| format!("events[{at}].{name}");
@@ -134,11 +135,12 @@ pub(super) async fn post_batch(
     let events = posted.events.iter().enumerate();
     let events: Vec<NewEvent<'_>> =
         events.map(|(at, Object(event))| new_event(event, |name| field(at, name))).collect::<Result<_, _>>()?;
-    let accepted = state.ingest.accept(events, key.as_deref()).await;
-    let accepted = accepted.map_err(|error| Problem::of_events(error, field, keyed))?;
-    counter!("revnoxa_events_total").increment(accepted.len() as u64);
-    let events = accepted.into_iter().map(answer).collect();
-    Ok((StatusCode::ACCEPTED, axum::Json(AcceptedBatch { events })))
+    let taken = state.ingest.accept(events, key.as_deref()).await;
+    let taken = taken.map_err(|error| Problem::of_events(error, field, keyed))?;
+    counter!("revnoxa_events_total").increment(taken.accepted.len() as u64);
+    let events = taken.accepted.into_iter().map(answer).collect();
+    let fields = taken.standing.as_ref().map(limits::fields);
+    Ok((StatusCode::ACCEPTED, fields, axum::Json(AcceptedBatch { events })))
 }
 
 fn new_event<'r>(posted: &'r PostEvent<'r>, field: impl Fn(&str) -> String) -> Result<NewEvent<'r>, Problem> {

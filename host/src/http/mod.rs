@@ -7,6 +7,7 @@ mod deliveries;
 mod endpoints;
 mod event_types;
 mod events;
+mod limits;
 pub mod listen;
 
 mod operations;
@@ -45,9 +46,11 @@ use crate::config::OperatorToken;
 use crate::deliver::Deliver;
 use crate::domain::address::AddressPolicy;
 use crate::ingest::Ingest;
+use crate::limits::Quotas;
 use crate::store::{Page, Store, StoreError};
 
 use auth::Tokens;
+use limits::Calls;
 use problem::Problem;
 use settings::Site;
 use upload::Uploads;
@@ -65,6 +68,7 @@ pub struct Parts {
     uploads: Uploads,
     policy: AddressPolicy,
     tokens: Tokens,
+    calls: Calls,
     site: Site,
     metrics: PrometheusHandle,
     /// Purges that go on after their caller was answered; a stop drops them, and retention finishes them after the start.
@@ -77,6 +81,8 @@ pub struct Access {
     pub policy: AddressPolicy,
     /// Accepted besides those in the database.
     pub operator_token: Option<OperatorToken>,
+    /// Of calls by tenants; operators and producers have none. `None`: no limit.
+    pub calls: Option<Quotas>,
     /// Where browsers find the settings pages.
     pub site: Site,
 }
@@ -103,10 +109,10 @@ impl AppState {
         access: Access,
         metrics: PrometheusHandle,
     ) -> Self {
-        let Access { policy, operator_token, site } = access;
-        let tokens = Tokens::new(operator_token.as_ref());
+        let Access { policy, operator_token, calls, site } = access;
+        let (tokens, calls) = (Tokens::new(operator_token.as_ref()), Calls::new(calls));
         let (uploads, purges) = (Uploads::new(), TaskTracker::new());
-        Self(Arc::new(Parts { store, ingest, deliver, chain, uploads, policy, tokens, site, metrics, purges }))
+        Self(Arc::new(Parts { store, ingest, deliver, chain, uploads, policy, tokens, calls, site, metrics, purges }))
     }
 }
 
@@ -141,7 +147,8 @@ pub fn router(state: AppState) -> Router {
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))
         .routes(routes!(event_types::list, event_types::add))
-        .routes(routes!(event_types::retire));
+        .routes(routes!(event_types::retire))
+        .route_layer(middleware::from_fn(limits::tell));
     let tenant = OpenApiRouter::new()
         .routes(routes!(endpoints::list, endpoints::create))
         .routes(routes!(endpoints::read, endpoints::change, endpoints::delete))
@@ -160,17 +167,19 @@ pub fn router(state: AppState) -> Router {
         .routes(routes!(plugins::read_version, plugins::delete_version))
         .routes(routes!(attachments::list, attachments::replace))
         .routes(routes!(plugin_runs::dry_run))
-        .routes(routes!(plugin_runs::replay));
+        .routes(routes!(plugin_runs::replay))
+        .route_layer(middleware::from_fn(limits::tell));
     let open = OpenApiRouter::new()
         .routes(routes!(operations::livez))
         .routes(routes!(operations::readyz))
         .routes(routes!(operations::metrics));
-    let (router, document) = OpenApiRouter::with_openapi(Document::openapi())
+    let (router, mut document) = OpenApiRouter::with_openapi(Document::openapi())
         .merge(producer)
         .merge(operator)
         .merge(tenant)
         .merge(open)
         .split_for_parts();
+    limits::describe(&mut document);
     let nosniff =
         SetResponseHeaderLayer::if_not_present(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     router

@@ -1,12 +1,14 @@
 //! Errors as `application/problem+json` (RFC 9457).
 
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::limits;
 use crate::deliver::TestError;
 use crate::ingest::IngestError;
+use crate::limits::{OverLimit, Standing};
 use crate::store::{AcceptError, AttachError, PluginError, StoreError};
 
 /// Seconds until a request that found us busy should come again.
@@ -35,6 +37,8 @@ pub(super) enum Problem {
     UnsupportedMediaType,
     /// The path has no such method.
     MethodNotAllowed,
+    /// A tenant's quota is used up; nothing was done. An error without a field is no fault of a part of the request.
+    RateLimited(FieldError, Standing),
     /// It could not be done now; nothing was changed, or whether it was is not known.
     Unavailable,
     /// Our fault; the log has the same number.
@@ -84,22 +88,7 @@ pub(super) struct ProblemBody {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let (status, ..) = self.kind();
-        let extra = match self {
-            Self::Unauthorized => Some((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))),
-            Self::Unavailable => Some((header::RETRY_AFTER, RETRY_AFTER_S)),
-            Self::IdempotencyConflict(_)
-            | Self::InvalidRequest(_)
-            | Self::Unprocessable(_)
-            | Self::Internal(_)
-            | Self::Forbidden
-            | Self::NotFound
-            | Self::Conflict(_)
-            | Self::PayloadTooLarge(_)
-            | Self::UnsupportedMediaType
-            | Self::MethodNotAllowed => None,
-        };
-        let mut response = (status, axum::Json(self.body())).into_response();
-        response.headers_mut().extend(extra);
+        let mut response = (status, self.headers(), axum::Json(self.body())).into_response();
         let kind = HeaderValue::from_static("application/problem+json");
         response.headers_mut().insert(header::CONTENT_TYPE, kind);
         response
@@ -114,6 +103,30 @@ impl Problem {
         Self::Internal(instance)
     }
 
+    /// What is told besides the body.
+    pub(super) fn headers(&self) -> HeaderMap {
+        match self {
+            Self::Unauthorized => {
+                HeaderMap::from_iter([(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))])
+            }
+            Self::Unavailable => HeaderMap::from_iter([(header::RETRY_AFTER, RETRY_AFTER_S)]),
+            Self::RateLimited(_, standing) => {
+                let retry_after = (header::RETRY_AFTER, HeaderValue::from(standing.in_s));
+                limits::fields(standing).into_iter().chain([retry_after]).collect()
+            }
+            Self::IdempotencyConflict(_)
+            | Self::InvalidRequest(_)
+            | Self::Unprocessable(_)
+            | Self::Internal(_)
+            | Self::Forbidden
+            | Self::NotFound
+            | Self::Conflict(_)
+            | Self::PayloadTooLarge(_)
+            | Self::UnsupportedMediaType
+            | Self::MethodNotAllowed => HeaderMap::new(),
+        }
+    }
+
     /// What whoever filled in a form can mend; the error is all else.
     pub(super) fn mendable(self) -> Result<FieldError, Self> {
         match self {
@@ -126,6 +139,7 @@ impl Problem {
             | Self::IdempotencyConflict(_)
             | Self::UnsupportedMediaType
             | Self::MethodNotAllowed
+            | Self::RateLimited(..)
             | Self::Unavailable
             | Self::Internal(_) => Err(self),
         }
@@ -146,6 +160,7 @@ impl Problem {
             Self::IdempotencyConflict(error) | Self::InvalidRequest(error) | Self::Unprocessable(error) => {
                 body.errors.push(error);
             }
+            Self::RateLimited(error, _) => body.errors.extend((!error.field.is_empty()).then_some(error)),
             Self::Internal(instance) => body.instance = Some(instance.urn().to_string()),
             Self::Unauthorized
             | Self::Unavailable
@@ -175,6 +190,7 @@ impl Problem {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "Unsupported media type")
             }
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed"),
+            Self::RateLimited(..) => (StatusCode::TOO_MANY_REQUESTS, "rate-limited", "Too many requests"),
             Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Not possible at the moment"),
             Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Our fault"),
         }
@@ -186,8 +202,15 @@ impl Problem {
             Self::Forbidden => "this token's scope does not cover this call".into(),
             Self::NotFound => "there is no such thing here".into(),
             Self::Conflict(detail) => detail.clone(),
-            Self::IdempotencyConflict(error) | Self::InvalidRequest(error) | Self::Unprocessable(error) => {
-                if error.field.is_empty() { error.rule.clone() } else { format!("`{}`: {}", error.field, error.rule) }
+            Self::IdempotencyConflict(error)
+            | Self::InvalidRequest(error)
+            | Self::Unprocessable(error)
+            | Self::RateLimited(error, _) => {
+                if error.field.is_empty() {
+                    error.rule.clone()
+                } else {
+                    format!("`{}`: {}", error.field, error.rule)
+                }
             }
             Self::PayloadTooLarge(limit) => format!("the body must be at most {limit} bytes"),
             Self::UnsupportedMediaType => "the body must be sent as `Content-Type: application/json`".into(),
@@ -250,11 +273,22 @@ impl From<AttachError> for Problem {
 }
 
 impl Problem {
+    /// `field` names the tenant whose quota is used up; empty: it is the caller's.
+    pub(super) fn over_limit(field: impl Into<String>, over: OverLimit) -> Self {
+        let error = FieldError::new(field, &over);
+        match over {
+            OverLimit::Later(standing) => Self::RateLimited(error, standing),
+            // It would not help to try again.
+            OverLimit::Never(_) => Self::Unprocessable(error),
+        }
+    }
+
     /// `field` names a field of the event at an index.
     pub(super) fn of_events(error: IngestError, field: impl Fn(usize, &str) -> String, keyed: bool) -> Self {
         match error {
             IngestError::UnknownTenant(at) => Self::Unprocessable(FieldError::new(field(at, "tenant"), error)),
             IngestError::UnknownType(at) => Self::Unprocessable(FieldError::new(field(at, "type"), error)),
+            IngestError::OverLimit(at, over) => Self::over_limit(field(at, "tenant"), over),
             IngestError::Conflict(_) if keyed => {
                 Self::IdempotencyConflict(FieldError::new("Idempotency-Key", "was used before with another body"))
             }

@@ -33,8 +33,8 @@ use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 
-use super::AppState;
 use super::problem::Problem;
+use super::{AppState, limits};
 use crate::config::{Origin, Origins};
 
 /// Where browsers find the pages.
@@ -115,6 +115,7 @@ pub(super) fn routes(state: &AppState) -> Router<AppState> {
         .route("/assets/{name}", get(assets::serve))
         .fallback(|| async { PageError(Problem::NotFound) })
         .method_not_allowed_fallback(|| async { PageError(Problem::MethodNotAllowed) })
+        .layer(middleware::from_fn(limits::tell))
         .layer(middleware::from_fn_with_state(state.clone(), guard));
     Router::new().nest("/settings", settings)
 }
@@ -205,6 +206,9 @@ struct ProblemPage {
 impl IntoResponse for PageError {
     fn into_response(self) -> Response {
         let (signed_out, forbidden) = (matches!(self.0, Problem::Unauthorized), matches!(self.0, Problem::Forbidden));
+        let mut headers = self.0.headers();
+        // A page's reader has no token to send.
+        headers.remove(header::WWW_AUTHENTICATE);
         let body = self.0.body();
         let status = StatusCode::from_u16(body.status).expect("one of ours");
         let page = ProblemPage {
@@ -217,7 +221,7 @@ impl IntoResponse for PageError {
             instance: body.instance,
         };
         // Should it not even render, the words will do.
-        (status, Html(page.render().unwrap_or_else(|_| page.title.to_owned()))).into_response()
+        (status, headers, Html(page.render().unwrap_or_else(|_| page.title.to_owned()))).into_response()
     }
 }
 

@@ -62,6 +62,7 @@ impl FromRequestParts<AppState> for Visitor {
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, PageError> {
         let key = cookie(&parts.headers, &state.site).ok_or(Problem::Unauthorized)?.to_owned();
         let tenant = state.store.session(&session::hash(&key)).await?.ok_or(Problem::Unauthorized)?;
+        state.calls.count(&tenant.id, &parts.extensions)?;
         Ok(Self { tenant: tenant.id, name: tenant.name, key })
     }
 }
