@@ -1,7 +1,7 @@
 //! The two databases: how each is opened, and the little they do differently.
 
 use std::fs::{DirBuilder, File, TryLockError};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -123,13 +123,13 @@ pub(super) struct Database {
 }
 
 impl Database {
-    /// Opens the database at `url` and brings its schema up to date.
-    pub(super) async fn open(url: &str) -> Result<Self, OpenError> {
+    /// Opens the database at `url` and brings its schema up to date. `keys` are the names of our master keys, for others to see.
+    pub(super) async fn open(url: &str, keys: &str) -> Result<Self, OpenError> {
         sqlx::any::install_default_drivers();
         let kind = Kind::of_url(url);
         match kind {
             Kind::Sqlite => open_sqlite(&sqlite_path(url)).await,
-            Kind::Postgres => open_postgres(url).await,
+            Kind::Postgres => open_postgres(url, keys).await,
         }
     }
 }
@@ -148,6 +148,27 @@ pub(super) fn lock(url: &str) -> Result<Option<File>, OpenError> {
         Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => Err(OpenError::InUse(database)),
         Err(TryLockError::Error(source)) => Err(folder(source)),
+    }
+}
+
+/// Leaves a line in a lock file that we hold, for whoever asks with [`note_of_holder`].
+pub(super) fn leave_note(lock: &File, note: &str) {
+    let left = lock.set_len(0).and_then(|()| lock.write_all_at(note.as_bytes(), 0));
+    if let Err(error) = left {
+        tracing::warn!(%error, "cannot write to the lock file");
+    }
+}
+
+/// What the process that serves a SQLite file has left in the lock file. `None`: nobody serves it.
+pub(super) fn note_of_holder(url: &str) -> Result<Option<String>, OpenError> {
+    match lock(url) {
+        Ok(_) => Ok(None),
+        Err(OpenError::InUse(database)) => {
+            let path = database.with_extension("lock");
+            let note = std::fs::read_to_string(&path);
+            note.map(Some).map_err(|source| OpenError::Folder { path, source })
+        }
+        Err(error) => Err(error),
     }
 }
 
@@ -184,7 +205,7 @@ async fn set_up_sqlite(connection: &mut AnyConnection) -> Result<(), sqlx::Error
     Ok(())
 }
 
-async fn open_postgres(url: &str) -> Result<Database, OpenError> {
+async fn open_postgres(url: &str, keys: &str) -> Result<Database, OpenError> {
     let mut url = Url::parse(url).map_err(|error| OpenError::Database {
         place: "(setting `database_url`)".to_owned(),
         source: sqlx::Error::Configuration(error.into()),
@@ -194,12 +215,18 @@ async fn open_postgres(url: &str) -> Result<Database, OpenError> {
     let failed = |source| OpenError::Database { place: place.clone(), source };
     let options: AnyConnectOptions = url.as_str().parse().map_err(failed)?;
     let probe = Arc::new(Probe::default());
+    // Short enough for PostgreSQL, which takes 63 bytes, with as many keys as there may be.
+    let name: Arc<str> = format!("revnoxa-host {keys}").into();
     let pool = |connections: u32| {
         let (leaving, back) = (probe.clone(), probe.clone());
+        let name = name.clone();
         AnyPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(CONNECT)
-            .after_connect(|connection, _| Box::pin(async { set_up_postgres(connection).await }))
+            .after_connect(move |connection, _| {
+                let name = name.clone();
+                Box::pin(async move { set_up_postgres(connection, &name).await })
+            })
             // The pool's own test would wait for ever.
             .test_before_acquire(false)
             .before_acquire(move |connection, meta| {
@@ -246,9 +273,9 @@ impl Probe {
     }
 }
 
-async fn set_up_postgres(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+async fn set_up_postgres(connection: &mut AnyConnection, name: &str) -> Result<(), sqlx::Error> {
     let settings = [
-        ("application_name", "revnoxa-host"),
+        ("application_name", name),
         // Every statement here leads along an index. Left alone, the planner takes a table that was just filled, or never
         // analysed, for a small one and reads all of it: claims went from 2 to 200 ms.
         ("enable_seqscan", "off"),

@@ -25,6 +25,7 @@ mod peers;
 mod plugin_runs;
 mod plugins;
 mod purge;
+mod rekey;
 mod seal;
 mod sessions;
 mod tenants;
@@ -43,7 +44,7 @@ use jiff::Timestamp;
 use sqlx::{Any, AnyConnection, AnyPool, Transaction};
 
 use crate::clock::Clock;
-use crate::config::MasterKey;
+use crate::config::{KeyId, MasterKeys};
 use crate::domain::id::TenantId;
 
 pub use attachments::{AttachError, TENANT_SETTINGS_LIMIT};
@@ -67,6 +68,7 @@ pub use peers::SKEW_LIMIT;
 pub use plugin_runs::{Output, PluginUsage, RunRecord};
 pub use plugins::{PluginError, PluginRecord, VersionRecord};
 pub use purge::Purged;
+pub use rekey::{RekeyError, Rekeyed};
 use seal::Sealer;
 pub use tenants::Tenant;
 pub use tokens::TokenRecord;
@@ -84,7 +86,7 @@ pub enum StoreError {
     #[error("the database failed")]
     Unavailable(#[from] sqlx::Error),
     /// A stored value does not have the form we write.
-    #[error("unreadable {column} of {table} {id}")]
+    #[error("unreadable {column} of {table} {id}{}", missing(.key))]
     Unreadable {
         /// Where.
         table: &'static str,
@@ -92,6 +94,8 @@ pub enum StoreError {
         column: &'static str,
         /// Which row.
         id: String,
+        /// The master key that it is sealed under and that is not configured; `None`: that is not what is wrong, or not known.
+        key: Option<KeyId>,
     },
 }
 
@@ -129,9 +133,18 @@ pub enum OpenError {
     /// The schema could not be brought up to date.
     #[error("cannot migrate the database")]
     Migrate(#[from] sqlx::migrate::MigrateError),
-    /// The database was made with another master key.
-    #[error("`master_key` is not the key this database was made with")]
-    WrongMasterKey,
+    /// Values are sealed under another master key.
+    #[error(
+        "`master_key` is not the key of this database{}; where it is to replace that key, give that in `previous_master_keys`",
+        missing(.0)
+    )]
+    WrongMasterKey(Option<KeyId>),
+    /// Some values are still sealed under a master key that was replaced.
+    #[error(
+        "some values of this database are still sealed under the master key before{}; give that in `previous_master_keys` until `revnoxa-host rekey` is through",
+        missing(.0)
+    )]
+    MissingMasterKey(Option<KeyId>),
     /// It was moved away, or is being moved.
     #[error("this database was moved to PostgreSQL, or is being moved; `revnoxa-host move --give-up` takes it back")]
     MovedAway,
@@ -162,15 +175,15 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the database at `url`, brings its schema up to date and checks the master key.
-    pub async fn open(url: &str, key: &MasterKey, clock: Clock, handover: Arc<Handover>) -> Result<Self, OpenError> {
-        let database = Database::open(url).await?;
+    /// Opens the database at `url`, brings its schema up to date and checks the master keys.
+    pub async fn open(url: &str, keys: &MasterKeys, clock: Clock, handover: Arc<Handover>) -> Result<Self, OpenError> {
+        let database = Database::open(url, &keys.ids()).await?;
         let store = Self {
             kind: database.kind,
             read: database.read,
             browse: database.browse,
             write: database.write,
-            sealer: Sealer::new(key),
+            sealer: Sealer::new(keys),
             catalog: Catalog::new(database.kind),
             peers: Peers::default(),
             unwritten: Unwritten::default(),
@@ -181,7 +194,7 @@ impl Store {
         if store.kind == Kind::Postgres {
             store.compare_clocks().await?;
         }
-        store.check_master_key().await?;
+        store.check_master_keys().await?;
         store.seed_event_types().await?;
         Ok(store)
     }
@@ -190,13 +203,17 @@ impl Store {
     /// that died had leased; on PostgreSQL others may, and leases run out.
     pub async fn open_to_serve(
         url: &str,
-        key: &MasterKey,
+        keys: &MasterKeys,
         clock: Clock,
         handover: Arc<Handover>,
     ) -> Result<Self, OpenError> {
         let lock = database::lock(url)?;
-        let mut store = Self::open(url, key, clock, handover).await?;
+        if let Some(lock) = &lock {
+            database::leave_note(lock, &keys.ids());
+        }
+        let mut store = Self::open(url, keys, clock, handover).await?;
         store.check_not_moving().await?;
+        store.remind_of_rekey().await?;
         if lock.is_some() {
             store.release_all_leases().await?;
         }
@@ -246,27 +263,6 @@ impl Store {
             (None, _) => Ok(()),
             (Some(_), Kind::Sqlite) => Err(OpenError::MovedAway),
             (Some(_), Kind::Postgres) => Err(OpenError::MovingHere),
-        }
-    }
-
-    async fn check_master_key(&self) -> Result<(), OpenError> {
-        const PLACE: [&str; 1] = ["installation.key_check"];
-        const TEXT: &[u8] = b"revnoxa";
-        let mut tx = self.begin().await?;
-        // Of several hosts that start on a new database at once one is first, and the others check theirs against it.
-        sqlx::query("INSERT INTO installation (one, key_check, created_at) VALUES (1, $1, $2) ON CONFLICT DO NOTHING")
-            .bind(self.sealer.seal(&PLACE, TEXT))
-            .bind(self.clock.now().as_millisecond())
-            .execute(&mut *tx)
-            .await
-            .map_err(StoreError::from)?;
-        let sealed: Vec<u8> = sqlx::query_scalar("SELECT key_check FROM installation")
-            .fetch_one(&mut *tx)
-            .await
-            .map_err(StoreError::from)?;
-        match self.sealer.open(&PLACE, &sealed) {
-            Some(text) if text == TEXT => Ok(tx.commit().await.map_err(StoreError::from)?),
-            _ => Err(OpenError::WrongMasterKey),
         }
     }
 
@@ -381,5 +377,10 @@ fn timestamp(table: &'static str, column: &'static str, id: &str, millis: i64) -
 }
 
 fn unreadable(table: &'static str, column: &'static str, id: &str) -> StoreError {
-    StoreError::Unreadable { table, column, id: id.to_owned() }
+    StoreError::Unreadable { table, column, id: id.to_owned(), key: None }
+}
+
+/// What an error says of a key that is missing.
+fn missing(key: &Option<KeyId>) -> String {
+    key.map_or_else(String::new, |key| format!(": it is sealed under the master key {key}, which is not configured"))
 }
