@@ -48,13 +48,13 @@ pub struct App {
 /// Starts a host; when this returns it listens. `program` is this program's file, which is run again to compile plugins.
 pub async fn start(config: Config, clock: Clock, program: &Path) -> anyhow::Result<App> {
     config.check()?;
-    let key = config.master_key.as_ref().context(
+    let keys = config.master_keys().context(
         "setting `master_key` is missing: base64 of 32 bytes, such as `openssl rand -base64 32` makes; keep it",
     )?;
     let metrics = telemetry::metrics();
     let limits = Limits { in_flight: config.max_in_flight, per_endpoint: config.max_in_flight_per_endpoint };
     let handover = Arc::new(Handover::new(limits));
-    let store = Arc::new(Store::open_to_serve(config.database_url.reveal(), key, clock.clone(), handover).await?);
+    let store = Arc::new(Store::open_to_serve(config.database_url.reveal(), &keys, clock.clone(), handover).await?);
     let policy = if config.allow_insecure_endpoints {
         tracing::warn!("`allow_insecure_endpoints` is on: tenants can reach this machine's network");
         AddressPolicy::AllowInsecure
@@ -68,7 +68,7 @@ pub async fn start(config: Config, clock: Clock, program: &Path) -> anyhow::Resu
         dns_servers: config.dns_servers.clone(),
     })?;
     let machine_code = config.data_dir.join("plugins");
-    let plugins = Plugins::new(config.plugins.clone(), program, Some((&machine_code, key)), clock.clone())?;
+    let plugins = Plugins::new(config.plugins.clone(), program, Some((&machine_code, &keys)), clock.clone())?;
     for (name, component) in BUILT_IN {
         store.keep_built_in(&name.parse()?, Bytes::from_static(component)).await?;
     }

@@ -56,6 +56,8 @@
 //! * Every statement on tenants' data names the tenant, those apart that look over all tenants for work to do.
 //! * Secrets, tokens and payloads reach no log line, error text or `Debug`. Secrets, the values of custom headers and the
 //!   settings of plugins are sealed at rest, bound to their row and column; API tokens are stored as hashes.
+//! * What is sealed names its key. New values are sealed under the installation's key as the transaction that stores them sees it,
+//!   so that after a change of the key nothing more comes under the one before.
 //! * A plugin gets nothing but the event and its settings: no file, network, environment, clock or randomness of this machine. Each
 //!   call has an instance of its own; memory, time, output and log are bounded.
 //! * Outbound connects only to vetted addresses, and to the very address that was vetted.

@@ -42,6 +42,9 @@ enum Command {
         #[arg(long)]
         give_up: bool,
     },
+    /// Seals everything under `master_key` that is sealed under one of `previous_master_keys`, while hosts go on. Restart every host
+    /// with both first. Cut short, it goes on where it stood.
+    Rekey,
     /// Makes API tokens.
     #[command(subcommand)]
     Token(TokenCommand),
@@ -130,6 +133,7 @@ async fn command(arguments: Arguments) -> anyhow::Result<()> {
         Command::Migrate => admin::migrate(&config).await,
         Command::Move { from, give_up: false } => admin::move_from(&config, &from).await,
         Command::Move { from, give_up: true } => admin::give_up_move(&config, &from).await,
+        Command::Rekey => admin::rekey(&config).await,
         Command::Token(TokenCommand::Create { scope, tenant }) => {
             let scope = match (scope, tenant) {
                 (ScopeName::Operator, None) => Scope::Operator,

@@ -7,6 +7,7 @@ mod customers;
 mod database;
 mod healthy;
 mod load;
+mod master_key;
 mod migrations;
 mod moving;
 mod network;

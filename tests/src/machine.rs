@@ -96,6 +96,18 @@ impl Machine {
         Some((url.clone(), Postgres::dump(url)))
     }
 
+    /// Runs statements on the database behind the host's back. What a running host has read before, it may go by.
+    pub fn sql(&self, statements: &str) {
+        let url = self.setting("REVNOXA_DATABASE_URL");
+        let Some(file) = url.strip_prefix("sqlite://") else {
+            Postgres::sql(&url, statements);
+            return;
+        };
+        let script = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).executescript(sys.argv[2])";
+        let run = std::process::Command::new("python3").args(["-c", script, file, statements]).output().unwrap();
+        assert!(run.status.success(), "{statements}: {}", String::from_utf8_lossy(&run.stderr));
+    }
+
     /// The directory that the processes run in; its `data` holds the database.
     pub fn dir(&self) -> &Path {
         self.dir.path()

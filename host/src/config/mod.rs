@@ -14,12 +14,18 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use forms::{addresses, duration, durations};
+use forms::{addresses, duration, durations, master_keys};
 pub use origin::{InvalidOrigin, Origin, Origins};
 pub use plugins::PluginSettings;
 use rate::rate;
 pub use rate::{InvalidRate, Rate};
-pub use secrets::{DatabaseUrl, InvalidDatabaseUrl, InvalidMasterKey, MasterKey, OperatorToken, OperatorTokenTooShort};
+pub use secrets::{
+    DatabaseUrl, InvalidDatabaseUrl, InvalidMasterKey, KeyId, MasterKey, MasterKeys, OperatorToken,
+    OperatorTokenTooShort,
+};
+
+/// Keys besides the master key at most: more have no place in what hosts tell each other of theirs.
+const PREVIOUS_KEYS: usize = 4;
 
 /// All settings of `serve` and `dev`.
 #[derive(Debug, Clone, serde::Deserialize)]
@@ -32,8 +38,13 @@ pub struct Config {
     /// when missing, a PostgreSQL database must be there.
     pub database_url: DatabaseUrl,
     /// Base64 of 32 bytes that encrypt the endpoints' secrets at rest. Default: what the file `<data_dir>/master.key`
-    /// holds; `dev` makes one, `serve` refuses to start without. Another key than the database was made with is refused.
+    /// holds; `dev` makes one, `serve` refuses to start without. A key that the database does not know is refused, unless
+    /// `previous_master_keys` has the one it knows.
     pub master_key: Option<MasterKey>,
+    /// Keys that `master_key` replaces, until `rekey` has sealed everything under that: values that are sealed under these are read as
+    /// well, and new ones are sealed under them, so that hosts without the new key go on. Default none; at most 4.
+    #[serde(deserialize_with = "master_keys")]
+    pub previous_master_keys: Vec<MasterKey>,
     /// A token accepted as an operator's besides those in the database. At least 32 characters. Default none.
     pub operator_token: Option<OperatorToken>,
     /// Lets endpoints be `http://` and loopback, private or otherwise not public addresses, on any port. For development and tests:
@@ -98,6 +109,7 @@ impl Default for Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             database_url: "sqlite://data/revnoxa.db".parse().expect("it is valid"),
             master_key: None,
+            previous_master_keys: Vec::new(),
             operator_token: None,
             allow_insecure_endpoints: false,
             retry_delays: vec![30 * S, 300 * S, 1_800 * S, 7_200 * S],
@@ -183,6 +195,13 @@ impl Config {
         self.data_dir.join("master.key")
     }
 
+    /// All keys of values at rest. `None`: there is no `master_key`.
+    #[must_use]
+    pub fn master_keys(&self) -> Option<MasterKeys> {
+        let current = self.master_key.clone()?;
+        Some(MasterKeys { current, previous: self.previous_master_keys.clone() })
+    }
+
     fn read_key_file(&self) -> Result<Option<MasterKey>, ConfigError> {
         let path = self.key_file();
         match std::fs::read_to_string(&path) {
@@ -213,6 +232,7 @@ impl Config {
             ),
             (self.lease >= self.attempt_timeout + s(1), "lease", "must be at least `attempt_timeout` and 1s"),
             (self.lease <= s(3_600), "lease", "must be at most 1h"),
+            (self.previous_master_keys.len() <= PREVIOUS_KEYS, "previous_master_keys", "must be at most 4 keys"),
             ((1..=10_000).contains(&self.max_in_flight), "max_in_flight", "must be 1 to 10000"),
             (
                 (1..=self.max_in_flight).contains(&self.max_in_flight_per_endpoint),
@@ -313,6 +333,7 @@ mod tests {
             ("REVNOXA_DATABASE_URL", "mysql://x", "`database_url` must be `sqlite://PATH` or `postgres://"),
             ("REVNOXA_DATABASE_URL", "postgres://", "`database_url` must be"),
             ("REVNOXA_MASTER_KEY", "c2hvcnQ=", "must be base64 of 32 bytes"),
+            ("REVNOXA_PREVIOUS_MASTER_KEYS", "c2hvcnQ=", "must be base64 of 32 bytes"),
             ("REVNOXA_OPERATOR_TOKEN", "short", "must have at least 32 characters"),
             ("REVNOXA_MAX_IN_FLIGHT", "0", "`max_in_flight` must be 1 to 10000"),
             ("REVNOXA_EVENT_RATE_LIMIT", "0/1m", "COUNT at least 1"),
@@ -340,12 +361,38 @@ mod tests {
     fn secrets_are_not_shown() {
         let key = STANDARD.encode([7_u8; 32]);
         let token = "operator-token-operator-token-1234";
-        let config = load(&[("REVNOXA_MASTER_KEY", &key), ("REVNOXA_OPERATOR_TOKEN", token)]).unwrap();
+        let before = [8_u8, 9].map(|byte| STANDARD.encode([byte; 32]));
+        let previous = before.join(", ");
+        let environment = [
+            ("REVNOXA_MASTER_KEY", key.as_str()),
+            ("REVNOXA_PREVIOUS_MASTER_KEYS", previous.as_str()),
+            ("REVNOXA_OPERATOR_TOKEN", token),
+        ];
+        let config = load(&environment).unwrap();
         let shown = format!("{config:?}");
+        assert!(before.iter().all(|key| !shown.contains(key)), "{shown}");
         let database = load(&[("REVNOXA_DATABASE_URL", "postgres://revnoxa:hunter2@db/revnoxa")]).unwrap();
         assert!(!format!("{database:?}").contains("hunter2"));
         assert!(!shown.contains(&key) && !shown.contains(token), "{shown}");
-        let error = load(&[("REVNOXA_MASTER_KEY", "hunter2hunter2")]).unwrap_err();
-        assert!(!error.contains("hunter2"), "{error}");
+        for variable in ["REVNOXA_MASTER_KEY", "REVNOXA_PREVIOUS_MASTER_KEYS"] {
+            let error = load(&[(variable, "hunter2hunter2")]).unwrap_err();
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn keys_that_are_replaced_are_a_list_of_four_at_most() {
+        let key = |byte: u8| STANDARD.encode([byte; 32]);
+        let load = |previous: &[String]| {
+            load(&[("REVNOXA_MASTER_KEY", &key(0)), ("REVNOXA_PREVIOUS_MASTER_KEYS", &previous.join(","))])
+        };
+        let keys = load(&[key(1), key(2)]).unwrap().master_keys().unwrap();
+        let bytes: Vec<u8> = keys.iter().map(|key| key.as_bytes()[0]).collect();
+        assert_eq!(bytes, [0, 1, 2], "the current one first");
+        let ids: Vec<String> = keys.iter().map(|key| key.id().to_string()).collect();
+        assert_eq!(keys.ids(), ids.join(","));
+        assert!(ids[0] != ids[1] && ids[1] != ids[2] && ids.iter().all(|id| id.len() == 8), "{ids:?}");
+        let error = load(&[1, 2, 3, 4, 5].map(key)).unwrap_err();
+        assert!(error.contains("`previous_master_keys` must be at most 4 keys"), "{error}");
     }
 }

@@ -77,7 +77,10 @@ impl Deliver {
             error = error as &dyn std::error::Error,
             "cannot read what a delivery needs"
         );
-        self.writer.release(vec![leased]).await;
+        // What is unreadable would be so again at once: it waits until its lease ends.
+        if !matches!(error, StoreError::Unreadable { .. }) {
+            self.writer.release(vec![leased]).await;
+        }
         Health::Unknown
     }
 
@@ -111,13 +114,15 @@ impl Deliver {
             .after(&outcome, self.clock.now(), schedule, rand::random())
             .expect("only pending deliveries are leased");
         let error = error_text(&outcome);
+        // A plugin's words may be the event's, or its settings'.
+        let by_plugin = matches!(outcome.result, Err(SendError::Plugin(_)));
         tracing::debug!(
             delivery.id = %leased.id,
             endpoint.id = %leased.endpoint,
             attempt = next.attempts(),
             duration_ms = outcome.duration.as_millis(),
             status_code = outcome.result.as_ref().ok().map(|answer| answer.status),
-            error,
+            error = if by_plugin { Some("a plugin failed") } else { error.as_deref() },
             "attempted"
         );
         let result = if outcome.succeeded() { "succeeded" } else { "failed" };

@@ -124,13 +124,13 @@ pub(super) struct Database {
 }
 
 impl Database {
-    /// Opens the database at `url` and brings its schema up to date.
-    pub(super) async fn open(url: &str) -> Result<Self, OpenError> {
+    /// Opens the database at `url` and brings its schema up to date. `keys` are the names of our master keys, for others to see.
+    pub(super) async fn open(url: &str, keys: &str) -> Result<Self, OpenError> {
         sqlx::any::install_default_drivers();
         let kind = Kind::of_url(url);
         match kind {
             Kind::Sqlite => open_sqlite(&sqlite_path(url)).await,
-            Kind::Postgres => open_postgres(url).await,
+            Kind::Postgres => open_postgres(url, keys).await,
         }
     }
 }
@@ -170,6 +170,15 @@ pub(super) fn lock(url: &str) -> Result<Option<Lock>, OpenError> {
     match Kind::of_url(url) {
         Kind::Sqlite => Lock::take(&sqlite_path(url)).map(Some),
         Kind::Postgres => Ok(None),
+    }
+}
+
+/// What the process that serves a SQLite file has left in the lock file. `None`: nobody serves it.
+pub(super) fn note_of_holder(url: &str) -> Result<Option<String>, OpenError> {
+    match lock(url) {
+        Ok(_) => Ok(None),
+        Err(OpenError::InUse(database)) => file::note_beside(&database).map(Some),
+        Err(error) => Err(error),
     }
 }
 
@@ -252,19 +261,25 @@ async fn set_up_sqlite(connection: &mut AnyConnection) -> Result<(), sqlx::Error
     Ok(())
 }
 
-async fn open_postgres(url: &str) -> Result<Database, OpenError> {
+async fn open_postgres(url: &str, keys: &str) -> Result<Database, OpenError> {
     let place = place(url);
     let failed = |source| OpenError::Database { place: place.clone(), source };
     let mut url = Url::parse(url).map_err(|error| failed(sqlx::Error::Configuration(error.into())))?;
     url.query_pairs_mut().append_pair("statement-cache-capacity", STATEMENTS);
     let options: AnyConnectOptions = url.as_str().parse().map_err(failed)?;
     let probe = Arc::new(Probe::default());
+    // Short enough for PostgreSQL, which takes 63 bytes, with as many keys as there may be.
+    let name: Arc<str> = format!("revnoxa-host {keys}").into();
     let pool = |connections: u32| {
         let (leaving, back) = (probe.clone(), probe.clone());
+        let name = name.clone();
         AnyPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(CONNECT)
-            .after_connect(|connection, _| Box::pin(async { set_up_postgres(connection).await }))
+            .after_connect(move |connection, _| {
+                let name = name.clone();
+                Box::pin(async move { set_up_postgres(connection, &name).await })
+            })
             // The pool's own test would wait for ever.
             .test_before_acquire(false)
             .before_acquire(move |connection, meta| {
@@ -311,9 +326,9 @@ impl Probe {
     }
 }
 
-async fn set_up_postgres(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+async fn set_up_postgres(connection: &mut AnyConnection, name: &str) -> Result<(), sqlx::Error> {
     let settings = [
-        ("application_name", "revnoxa-host"),
+        ("application_name", name),
         // Every statement here leads along an index. Left alone, the planner takes a table that was just filled, or never
         // analysed, for a small one and reads all of it: claims went from 2 to 200 ms.
         ("enable_seqscan", "off"),

@@ -26,6 +26,7 @@ mod peers;
 mod plugin_runs;
 mod plugins;
 mod purge;
+mod rekey;
 mod seal;
 mod sessions;
 mod tenants;
@@ -43,7 +44,7 @@ use jiff::Timestamp;
 use sqlx::{Any, AnyConnection, AnyPool, Transaction};
 
 use crate::clock::Clock;
-use crate::config::MasterKey;
+use crate::config::{KeyId, MasterKeys};
 use crate::domain::id::TenantId;
 
 pub use attachments::{AttachError, TENANT_SETTINGS_LIMIT};
@@ -69,6 +70,7 @@ pub use peers::SKEW_LIMIT;
 pub use plugin_runs::{Output, PluginUsage, RunRecord};
 pub use plugins::{PluginError, PluginRecord, VersionRecord};
 pub use purge::Purged;
+pub use rekey::{RekeyError, Rekeyed};
 use seal::Sealer;
 pub use tenants::Tenant;
 pub use tokens::TokenRecord;
@@ -86,7 +88,7 @@ pub enum StoreError {
     #[error("{trouble}: {0}", trouble = database::trouble(.0).unwrap_or("the database failed"))]
     Unavailable(sqlx::Error),
     /// A stored value does not have the form we write.
-    #[error("unreadable {column} of {table} {id}")]
+    #[error("unreadable {column} of {table} {id}{}", missing(.key))]
     Unreadable {
         /// Where.
         table: &'static str,
@@ -94,6 +96,8 @@ pub enum StoreError {
         column: &'static str,
         /// Which row.
         id: String,
+        /// The master key that it is sealed under and that is not configured; `None`: that is not what is wrong, or not known.
+        key: Option<KeyId>,
     },
 }
 
@@ -155,9 +159,18 @@ pub enum OpenError {
     /// Its schema has migrations that this program does not know.
     #[error("the database {0} belongs to a newer revnoxa-host")]
     Newer(String),
-    /// The database was made with another master key.
-    #[error("`master_key` is not the key this database was made with")]
-    WrongMasterKey,
+    /// Values are sealed under another master key.
+    #[error(
+        "`master_key` is not the key of this database{}; where it is to replace that key, give that in `previous_master_keys`",
+        missing(.0)
+    )]
+    WrongMasterKey(Option<KeyId>),
+    /// Some values are still sealed under a master key that was replaced.
+    #[error(
+        "some values of this database are still sealed under the master key before{}; give that in `previous_master_keys` until `revnoxa-host rekey` is through",
+        missing(.0)
+    )]
+    MissingMasterKey(Option<KeyId>),
     /// It was moved away, or is being moved.
     #[error("this database was moved to PostgreSQL, or is being moved; `revnoxa-host move --give-up` takes it back")]
     MovedAway,
@@ -199,15 +212,15 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the database at `url`, brings its schema up to date and checks the master key.
-    pub async fn open(url: &str, key: &MasterKey, clock: Clock, handover: Arc<Handover>) -> Result<Self, OpenError> {
-        let database = Database::open(url).await?;
+    /// Opens the database at `url`, brings its schema up to date and checks the master keys.
+    pub async fn open(url: &str, keys: &MasterKeys, clock: Clock, handover: Arc<Handover>) -> Result<Self, OpenError> {
+        let database = Database::open(url, &keys.ids()).await?;
         let store = Self {
             kind: database.kind,
             read: database.read,
             browse: database.browse,
             write: database.write,
-            sealer: Sealer::new(key),
+            sealer: Sealer::new(keys),
             catalog: Catalog::new(database.kind),
             peers: Peers::default(),
             unwritten: Unwritten::default(),
@@ -224,13 +237,17 @@ impl Store {
     /// that died had leased; on PostgreSQL others may, and leases run out.
     pub async fn open_to_serve(
         url: &str,
-        key: &MasterKey,
+        keys: &MasterKeys,
         clock: Clock,
         handover: Arc<Handover>,
     ) -> Result<Self, OpenError> {
         let lock = database::lock(url)?;
-        let mut store = Self::open(url, key, clock, handover).await?;
+        if let Some(lock) = &lock {
+            lock.leave_note(&keys.ids());
+        }
+        let mut store = Self::open(url, keys, clock, handover).await?;
         store.check_not_moving().await.map_err(|error| error.on(url))?;
+        store.remind_of_rekey().await.map_err(|error| error.on(url))?;
         if let Some(lock) = &lock {
             store.release_all_leases().await.map_err(|error| OpenError::from(error).on(url))?;
             lock.note_served()?;
@@ -276,7 +293,7 @@ impl Store {
         if self.kind == Kind::Postgres {
             self.compare_clocks().await?;
         }
-        self.check_master_key().await?;
+        self.check_master_keys().await?;
         Ok(self.seed_event_types().await?)
     }
 
@@ -289,27 +306,6 @@ impl Store {
             (None, _) => Ok(()),
             (Some(_), Kind::Sqlite) => Err(OpenError::MovedAway),
             (Some(_), Kind::Postgres) => Err(OpenError::MovingHere),
-        }
-    }
-
-    async fn check_master_key(&self) -> Result<(), OpenError> {
-        const PLACE: [&str; 1] = ["installation.key_check"];
-        const TEXT: &[u8] = b"revnoxa";
-        let mut tx = self.begin().await?;
-        // Of several hosts that start on a new database at once one is first, and the others check theirs against it.
-        sqlx::query("INSERT INTO installation (one, key_check, created_at) VALUES (1, $1, $2) ON CONFLICT DO NOTHING")
-            .bind(self.sealer.seal(&PLACE, TEXT))
-            .bind(self.clock.now().as_millisecond())
-            .execute(&mut *tx)
-            .await
-            .map_err(StoreError::from)?;
-        let sealed: Vec<u8> = sqlx::query_scalar("SELECT key_check FROM installation")
-            .fetch_one(&mut *tx)
-            .await
-            .map_err(StoreError::from)?;
-        match self.sealer.open(&PLACE, &sealed) {
-            Some(text) if text == TEXT => Ok(tx.commit().await.map_err(StoreError::from)?),
-            _ => Err(OpenError::WrongMasterKey),
         }
     }
 
@@ -424,5 +420,10 @@ fn timestamp(table: &'static str, column: &'static str, id: &str, millis: i64) -
 }
 
 fn unreadable(table: &'static str, column: &'static str, id: &str) -> StoreError {
-    StoreError::Unreadable { table, column, id: id.to_owned() }
+    StoreError::Unreadable { table, column, id: id.to_owned(), key: None }
+}
+
+/// What an error says of a key that is missing.
+fn missing(key: &Option<KeyId>) -> String {
+    key.map_or_else(String::new, |key| format!(": it is sealed under the master key {key}, which is not configured"))
 }

@@ -18,9 +18,9 @@ async fn what_the_first_schema_held_is_there_under_the_newest() {
     let now = at(NOW);
     let (acme, endpoint): (TenantId, _) = ("acme".parse().unwrap(), crate::domain::id::EndpointId::new(now));
     let (finished, waiting) = (crate::domain::id::DeliveryId::new(now), crate::domain::id::DeliveryId::new(now));
-    let sealer = Sealer::new(&key());
+    let sealer = Sealer::new(&keys(1, &[]));
     let (id, sealed) = (endpoint.to_string(), |column, text: &str| {
-        sealer.seal(&[column, "acme", &endpoint.to_string()], text.as_bytes())
+        sealer.seal_nameless(&[column, "acme", &endpoint.to_string()], text.as_bytes())
     });
     sqlx::query("INSERT INTO tenants VALUES ('acme', 'Acme', 0, 7, NULL)").execute(&mut old).await.unwrap();
     sqlx::query(
@@ -83,7 +83,7 @@ async fn what_the_first_schema_held_is_there_under_the_newest() {
     store.create_plugin(&acme, &name).await.unwrap();
     let version = store.add_version(&acme, &name, Bytes::from_static(b"bytes")).await.unwrap().0.version;
     store.attach(&acme, endpoint, vec![attachment(&name, version, "{}")]).await.unwrap();
-    let world = World { store, writer, clock, hand: _hand, acme, _stop: stop.drop_guard(), _folder: folder };
+    let world = World { store, writer, clock, hand: _hand, acme, _stop: stop.drop_guard(), folder };
     let leased = world.leased().await;
     assert_eq!((leased.id, leased.transformed, &leased.body[..]), (waiting, false, b"{\"old\":1}".as_slice()));
 }

@@ -5,7 +5,9 @@ mod events;
 mod hours;
 mod migrations;
 mod plugins;
+mod rekey;
 mod runs;
+mod sealed;
 mod sessions;
 
 use std::path::PathBuf;
@@ -17,9 +19,9 @@ use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Handover, NewEndpoint, PageRequest, Store, Writer, WriterTask};
+use super::{Handover, NewEndpoint, OpenError, PageRequest, Store, Writer, WriterTask};
 use crate::clock::{Clock, Hand};
-use crate::config::MasterKey;
+use crate::config::{MasterKey, MasterKeys};
 use crate::domain::address::{AddressPolicy, EndpointUrl};
 use crate::domain::delivery::Leased;
 use crate::domain::endpoint::Endpoint;
@@ -52,13 +54,18 @@ impl Drop for Folder {
     }
 }
 
-fn key() -> MasterKey {
-    MasterKey::from_bytes([1; 32])
+fn keys(current: u8, previous: &[u8]) -> MasterKeys {
+    let key = |byte: u8| MasterKey::from_bytes([byte; 32]);
+    MasterKeys { current: key(current), previous: previous.iter().copied().map(key).collect() }
 }
 
 async fn open(folder: &Folder, clock: &Clock) -> Arc<Store> {
+    try_open(folder, clock, &keys(1, &[])).await.unwrap()
+}
+
+async fn try_open(folder: &Folder, clock: &Clock, keys: &MasterKeys) -> Result<Arc<Store>, OpenError> {
     let handover = Arc::new(Handover::new(Limits { in_flight: 16, per_endpoint: 8 }));
-    Arc::new(Store::open(&folder.url(), &key(), clock.clone(), handover).await.unwrap())
+    Ok(Arc::new(Store::open(&folder.url(), keys, clock.clone(), handover).await?))
 }
 
 struct World {
@@ -68,7 +75,7 @@ struct World {
     hand: Hand,
     acme: TenantId,
     _stop: DropGuard,
-    _folder: Folder,
+    folder: Folder,
 }
 
 impl World {
@@ -83,7 +90,7 @@ impl World {
         }
         let acme = "acme".parse().unwrap();
         store.create_tenant(&acme, "").await.unwrap().unwrap();
-        Self { store, writer, clock, hand, acme, _stop: stop.drop_guard(), _folder: folder }
+        Self { store, writer, clock, hand, acme, _stop: stop.drop_guard(), folder }
     }
 
     async fn plugin(&self, name: &str) -> PluginName {
