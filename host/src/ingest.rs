@@ -36,7 +36,7 @@ pub enum IngestError {
     /// The type of this event is not in the catalogue, or retired, or the test event's.
     #[error("no such event type")]
     UnknownType(usize),
-    /// The id or idempotency key of this event belongs to an earlier request with another body.
+    /// The id of this event, or the one that it gets from the idempotency key, belongs to an earlier request with another body.
     #[error("the id was used with another body")]
     Conflict(usize),
     /// Together they would make too many deliveries.
