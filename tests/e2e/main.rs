@@ -34,6 +34,7 @@ mod service;
 mod settings;
 mod shutdown;
 mod story;
+mod tenancy;
 mod tenant;
 mod token;
 mod webhooks;
