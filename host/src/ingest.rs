@@ -49,7 +49,7 @@ pub enum IngestError {
     /// With this event and its others, its tenant would have more than its quota.
     #[error("{1}")]
     OverLimit(usize, OverLimit),
-    /// The id or idempotency key of this event belongs to an earlier request with another body.
+    /// The id of this event, or the one that it gets from the idempotency key, belongs to an earlier request with another body.
     #[error("the id was used with another body")]
     Conflict(usize),
     /// Together they would make too many deliveries.

@@ -4,10 +4,12 @@ mod attachments;
 mod auth;
 mod body;
 mod deliveries;
+mod document;
 mod endpoints;
 mod event_types;
 mod events;
 mod limits;
+mod list;
 pub mod listen;
 
 mod operations;
@@ -19,8 +21,8 @@ pub mod settings;
 mod tenants;
 mod tokens;
 mod upload;
+mod webhooks;
 
-use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,12 +33,10 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use metrics_exporter_prometheus::PrometheusHandle;
-use serde::Serialize;
 use tokio_util::task::TaskTracker;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::{Modify, OpenApi, ToSchema};
+use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
@@ -47,9 +47,10 @@ use crate::deliver::Deliver;
 use crate::domain::address::AddressPolicy;
 use crate::ingest::Ingest;
 use crate::limits::Quotas;
-use crate::store::{Page, Store, StoreError};
+use crate::store::{Store, StoreError};
 
 use auth::Tokens;
+use document::Document;
 use limits::Calls;
 use problem::Problem;
 use settings::Site;
@@ -184,46 +185,13 @@ pub fn router(state: AppState) -> Router {
         SetResponseHeaderLayer::if_not_present(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     router
         .merge(settings::routes(&state))
-        .merge(SwaggerUi::new("/docs").url("/openapi.json", document))
+        .merge(SwaggerUi::new("/docs").url("/openapi.json", document::completed(document)))
         .fallback(|| async { Problem::NotFound })
         .method_not_allowed_fallback(|| async { Problem::MethodNotAllowed })
         .layer(middleware::from_fn(in_time))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(nosniff)
         .with_state(state)
-}
-
-#[derive(OpenApi)]
-#[openapi(
-    info(title = "Revnoxa webhooks", description = include_str!("api.md")),
-    modifiers(&Bearer),
-    security(("token" = []))
-)]
-struct Document;
-
-struct Bearer;
-
-impl Modify for Bearer {
-    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
-        let scheme = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
-        document.components.get_or_insert_default().add_security_scheme("token", scheme);
-    }
-}
-
-/// One page of a list.
-#[derive(Serialize, ToSchema)]
-struct List<T: ToSchema> {
-    /// In the list's order.
-    items: Vec<T>,
-    /// Give it as `cursor` for the next page; null: this is the last.
-    next_cursor: Option<String>,
-}
-
-impl<T: ToSchema> List<T> {
-    fn of<R, K: Display>(page: Page<R, K>, item: impl Fn(R) -> T) -> axum::Json<Self> {
-        let next_cursor = page.next.map(|cursor| cursor.to_string());
-        axum::Json(Self { items: page.items.into_iter().map(item).collect(), next_cursor })
-    }
 }
 
 /// RFC 3339, UTC, milliseconds.

@@ -25,8 +25,10 @@ pub(super) enum Problem {
     NotFound,
     /// It contradicts what is there.
     Conflict(String),
-    /// An id or idempotency key used before with another body.
+    /// An event's id used before with another body.
     IdempotencyConflict(FieldError),
+    /// An idempotency key used before with another request.
+    IdempotencyKeyReused(FieldError),
     /// Not readable: malformed JSON, an unknown field, a wrong type, a bad query.
     InvalidRequest(FieldError),
     /// Readable, but against a rule.
@@ -115,6 +117,7 @@ impl Problem {
                 limits::fields(standing).into_iter().chain([retry_after]).collect()
             }
             Self::IdempotencyConflict(_)
+            | Self::IdempotencyKeyReused(_)
             | Self::InvalidRequest(_)
             | Self::Unprocessable(_)
             | Self::Internal(_)
@@ -137,6 +140,7 @@ impl Problem {
             | Self::Forbidden
             | Self::NotFound
             | Self::IdempotencyConflict(_)
+            | Self::IdempotencyKeyReused(_)
             | Self::UnsupportedMediaType
             | Self::MethodNotAllowed
             | Self::RateLimited(..)
@@ -157,9 +161,10 @@ impl Problem {
             instance: None,
         };
         match self {
-            Self::IdempotencyConflict(error) | Self::InvalidRequest(error) | Self::Unprocessable(error) => {
-                body.errors.push(error);
-            }
+            Self::IdempotencyConflict(error)
+            | Self::IdempotencyKeyReused(error)
+            | Self::InvalidRequest(error)
+            | Self::Unprocessable(error) => body.errors.push(error),
             Self::RateLimited(error, _) => body.errors.extend((!error.field.is_empty()).then_some(error)),
             Self::Internal(instance) => body.instance = Some(instance.urn().to_string()),
             Self::Unauthorized
@@ -183,6 +188,9 @@ impl Problem {
             Self::IdempotencyConflict(_) => {
                 (StatusCode::CONFLICT, "idempotency-conflict", "Used before with another body")
             }
+            Self::IdempotencyKeyReused(_) => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "idempotency-key-reused", "Used before with another request")
+            }
             Self::InvalidRequest(_) => (StatusCode::BAD_REQUEST, "invalid-request", "The request is not readable"),
             Self::Unprocessable(_) => (StatusCode::UNPROCESSABLE_ENTITY, "unprocessable", "The request breaks a rule"),
             Self::PayloadTooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "payload-too-large", "Too large"),
@@ -203,6 +211,7 @@ impl Problem {
             Self::NotFound => "there is no such thing here".into(),
             Self::Conflict(detail) => detail.clone(),
             Self::IdempotencyConflict(error)
+            | Self::IdempotencyKeyReused(error)
             | Self::InvalidRequest(error)
             | Self::Unprocessable(error)
             | Self::RateLimited(error, _) => {
@@ -283,14 +292,18 @@ impl Problem {
         }
     }
 
-    /// `field` names a field of the event at an index.
-    pub(super) fn of_events(error: IngestError, field: impl Fn(usize, &str) -> String, keyed: bool) -> Self {
+    /// `field` names a field of the event at an index; `keyed` tells whether that event goes by the idempotency key.
+    pub(super) fn of_events(
+        error: IngestError,
+        field: impl Fn(usize, &str) -> String,
+        keyed: impl Fn(usize) -> bool,
+    ) -> Self {
         match error {
             IngestError::UnknownTenant(at) => Self::Unprocessable(FieldError::new(field(at, "tenant"), error)),
             IngestError::UnknownType(at) => Self::Unprocessable(FieldError::new(field(at, "type"), error)),
             IngestError::OverLimit(at, over) => Self::over_limit(field(at, "tenant"), over),
-            IngestError::Conflict(_) if keyed => {
-                Self::IdempotencyConflict(FieldError::new("Idempotency-Key", "was used before with another body"))
+            IngestError::Conflict(at) if keyed(at) => {
+                Self::IdempotencyKeyReused(FieldError::new("Idempotency-Key", "was used before with another request"))
             }
             IngestError::Conflict(at) => {
                 Self::IdempotencyConflict(FieldError::new(field(at, "id"), "was used before with another body"))
