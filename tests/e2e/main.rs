@@ -11,6 +11,8 @@ mod event;
 mod event_type;
 mod fairness;
 mod history;
+mod hostile_cases;
+mod hostile_receivers;
 mod outbound;
 mod page_attachments;
 mod page_deliveries;
