@@ -1,6 +1,7 @@
 //! End-to-end tests: the real host, a real database, real receivers. One module a story; one binary, so that it links once.
 
 mod address;
+mod address_paths;
 mod batch;
 mod data;
 mod delivery;

@@ -8,6 +8,7 @@ use std::{
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use rustix::process::{Pid, Signal, kill_process};
+use sqlx::{Any, AnyConnection, Connection};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, BufReader},
@@ -89,6 +90,15 @@ impl Machine {
     pub fn database_dump(&self) -> Option<(String, Vec<u8>)> {
         let url = self.settings.get("REVNOXA_DATABASE_URL").filter(|url| url.starts_with("postgres:"))?;
         Some((url.clone(), Postgres::dump(url)))
+    }
+
+    /// Runs a statement on the database behind the hosts' back, with these texts as `$1…`. No process may run.
+    pub async fn execute(&self, statement: &'static str, texts: &[&str]) {
+        sqlx::any::install_default_drivers();
+        let mut connection = AnyConnection::connect(&self.setting("REVNOXA_DATABASE_URL")).await.unwrap();
+        let query = texts.iter().fold(sqlx::query::<Any>(statement), |query, text| query.bind(*text));
+        query.execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
     }
 
     /// The directory that the processes run in; its `data` holds the database.
