@@ -142,6 +142,8 @@ mod tests {
             ("axum::", "http"),
             ("askama", "http"),
             ("reqwest::", "outbound"),
+            ("hyper_util::", "outbound"),
+            ("hyper_rustls::", "outbound"),
             ("wasmtime", "plugins"),
         ];
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
@@ -201,9 +203,9 @@ mod tests {
         /// Each with who may use it.
         const CLIENTS: [(&str, &[&str]); 12] = [
             ("reqwest", &["revnoxa-host"]),
-            ("hyper-rustls", &["reqwest"]),
+            ("hyper-rustls", &["reqwest", "revnoxa-host"]),
             // axum serves with another part of it.
-            ("hyper-util", &["axum", "hyper-rustls", "reqwest"]),
+            ("hyper-util", &["axum", "hyper-rustls", "reqwest", "revnoxa-host"]),
             ("hickory-resolver", &["revnoxa-host"]),
             ("attohttpc", &[]),
             ("awc", &[]),

@@ -13,6 +13,7 @@ mod event_type;
 mod fairness;
 mod history;
 mod hostile_cases;
+mod hostile_memory;
 mod hostile_receivers;
 mod outbound;
 mod page_attachments;

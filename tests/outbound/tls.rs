@@ -138,8 +138,8 @@ async fn http2_answers_in_another_order_are_credited_to_their_own_requests() {
     assert_eq!(https.receiver.accepted(), 1);
 }
 
-/// After a GOAWAY that says "nothing was processed" (RFC 9113 §6.8) reqwest would send again, up to twice more, but a
-/// receiver can say so of a request that it has read.
+/// After a GOAWAY that says "nothing was processed" (RFC 9113 §6.8) a client may send again, but a receiver can say so of a request
+/// that it has read.
 #[tokio::test]
 async fn an_http2_receiver_that_goes_away_gets_the_request_once() {
     let received = Arc::new(AtomicUsize::new(0));
