@@ -82,7 +82,7 @@ pub mod telemetry;
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
     use std::path::{Path, PathBuf};
 
     /// Rank by module, read from the table above.
@@ -147,6 +147,8 @@ mod tests {
             ("axum::", "http"),
             ("askama", "http"),
             ("reqwest::", "outbound"),
+            ("hyper_util::", "outbound"),
+            ("hyper_rustls::", "outbound"),
             ("wasmtime", "plugins"),
         ];
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
@@ -158,6 +160,86 @@ mod tests {
                 let built = library == "axum::" && within == Path::new("app.rs");
                 let outside = !within.starts_with(room) && !built && within != Path::new("lib.rs");
                 assert!(!(outside && text.contains(library)), "{path:?} uses {library}");
+            }
+        }
+    }
+
+    /// A tenant's address is vetted where the connection to it is made; so nobody else makes any, but to the database.
+    #[test]
+    fn nothing_connects_but_outbound() {
+        let ways_out = [
+            "reqwest",
+            "hyper",
+            "hickory",
+            "rustls",
+            "h2::",
+            "socket2",
+            "rustix::net",
+            "TcpStream",
+            "TcpSocket",
+            "UdpSocket",
+            "UnixStream",
+            "UnixDatagram",
+            "ToSocketAddrs",
+            "lookup_host",
+            ".connect(",
+            "::connect(",
+        ];
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let mut read = 0;
+        for path in sources(&root) {
+            let within = path.strip_prefix(&root).unwrap();
+            if within.starts_with("outbound") || within == Path::new("lib.rs") {
+                continue;
+            }
+            let text = code(&path);
+            for way in ways_out {
+                let to_the_database = way.ends_with("connect(") && within.starts_with("store");
+                assert!(to_the_database || !text.contains(way), "{path:?} uses `{way}`: only `outbound` may");
+            }
+            read += 1;
+        }
+        assert!(read > 50, "found {read} files only: does this test still read the code?");
+    }
+
+    /// Nor may a library bring a client of its own. By the names in `Cargo.lock`, so for all platforms at once.
+    #[test]
+    fn no_library_brings_another_http_client() {
+        /// Each with who may use it.
+        const CLIENTS: [(&str, &[&str]); 12] = [
+            ("reqwest", &["revnoxa-host"]),
+            ("hyper-rustls", &["reqwest", "revnoxa-host"]),
+            // axum serves with another part of it.
+            ("hyper-util", &["axum", "hyper-rustls", "reqwest", "revnoxa-host"]),
+            ("hickory-resolver", &["revnoxa-host"]),
+            ("attohttpc", &[]),
+            ("awc", &[]),
+            ("curl", &[]),
+            ("isahc", &[]),
+            ("minreq", &[]),
+            ("surf", &[]),
+            ("tonic", &[]),
+            ("ureq", &[]),
+        ];
+        let lock = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.lock")).unwrap();
+        let lock: toml::Table = lock.parse().unwrap();
+        let mut uses: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+        for package in lock["package"].as_array().unwrap() {
+            let dependencies = package.get("dependencies").and_then(toml::Value::as_array).into_iter().flatten();
+            let names = dependencies.map(|dependency| dependency.as_str().unwrap().split(' ').next().unwrap());
+            uses.entry(package["name"].as_str().unwrap()).or_default().extend(names);
+        }
+        let (mut found, mut unread) = (BTreeSet::new(), vec!["revnoxa-host"]);
+        while let Some(package) = unread.pop() {
+            if found.insert(package) {
+                unread.extend(&uses[package]);
+            }
+        }
+        assert!(found.contains("reqwest"), "does this test still read the lock file?");
+        for package in found {
+            for (client, users) in CLIENTS {
+                let brings = uses[package].contains(client) && !users.contains(&package);
+                assert!(!brings, "`{package}` brings the HTTP client `{client}`, whose connections nobody vets");
             }
         }
     }

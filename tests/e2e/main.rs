@@ -1,6 +1,7 @@
 //! End-to-end tests: the real host, a real database, real receivers. One module a story; one binary, so that it links once.
 
 mod address;
+mod address_paths;
 mod batch;
 mod damage;
 mod data;
@@ -13,6 +14,9 @@ mod event;
 mod event_type;
 mod fairness;
 mod history;
+mod hostile_cases;
+mod hostile_memory;
+mod hostile_receivers;
 mod lists;
 mod load;
 mod master_key;

@@ -5,6 +5,7 @@
 //! Machine   where the real binary runs: directory and settings that outlive a killed process
 //! Api       what both offer: operator and producer clients, tenants, endpoints, deliveries
 //! Receiver  a customer's server: answers as told, keeps every request as it came in
+//! HostileReceiver  one that goes by a script of bytes, down to the connection, instead of by HTTP
 //! Postgres  a throw-away database server; the end-to-end tests run on SQLite, and once more on one of these
 //! Browser   a real Chromium and its user; axe looks for what shuts people out
 //! Reader    the user of a browser without script: pages, links and forms over plain HTTP
@@ -24,6 +25,7 @@ mod client;
 mod disk;
 mod dns;
 mod host;
+mod hostile;
 mod keeper;
 mod machine;
 mod npm;
@@ -42,6 +44,7 @@ pub use client::{Client, Reply, Request};
 pub use disk::Disk;
 pub use dns::StubDns;
 pub use host::{Host, HostBuilder, START};
+pub use hostile::{HostileReceiver, Script, Step};
 pub use machine::{HostProcess, Machine, binary};
 pub use page::{Cookie, Form, Page, Part, Reader};
 pub use postgres::{HOW_TO_INSTALL, POSTGRES, Postgres};

@@ -9,7 +9,7 @@ use sqlx::AnyConnection;
 use super::catalog::TenantEndpoints;
 use super::seal::Key;
 use super::{Page, PageRequest, Store, StoreError, millis, parsed, timestamp, unreadable};
-use crate::domain::address::{AddressPolicy, EndpointUrl};
+use crate::domain::address::EndpointUrl;
 use crate::domain::endpoint::{ENDPOINTS_LIMIT, Endpoint, EndpointState};
 use crate::domain::event::EventType;
 use crate::domain::header::CustomHeaders;
@@ -413,9 +413,7 @@ impl Store {
         Ok(Endpoint {
             id: parsed(TABLE, "id", id, id)?,
             tenant: tenant.clone(),
-            // The rules may have tightened since it was saved: the connect decides, this row must stay readable.
-            url: EndpointUrl::parse(&row.url, AddressPolicy::AllowInsecure)
-                .map_err(|_| unreadable(TABLE, "url", id))?,
+            url: EndpointUrl::restore(&row.url).map_err(|_| unreadable(TABLE, "url", id))?,
             description: row.description,
             event_types: types,
             headers: self.opened_headers(tenant, id, &row.headers)?,
