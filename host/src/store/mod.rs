@@ -55,7 +55,7 @@ pub use endpoints::{EndpointChange, Held, NewEndpoint};
 pub use event_types::{EventTypeRecord, Retired};
 pub use events::PastEvent;
 pub use group::{AcceptError, Accepted, FAN_OUT_LIMIT};
-pub use handover::Handover;
+pub use handover::{Handover, Turn};
 pub use hours::Totals;
 use hours::Unwritten;
 pub use last_attempts::LastAttempt;
@@ -164,8 +164,17 @@ pub struct Store {
 impl Store {
     /// Opens the database at `url`, brings its schema up to date and checks the master key.
     pub async fn open(url: &str, key: &MasterKey, clock: Clock, handover: Arc<Handover>) -> Result<Self, OpenError> {
-        let database = Database::open(url).await?;
-        let store = Self {
+        let store = Self::over(Database::open(url).await?, key, clock, handover);
+        if store.kind == Kind::Postgres {
+            store.compare_clocks().await?;
+        }
+        store.check_master_key().await?;
+        store.seed_event_types().await?;
+        Ok(store)
+    }
+
+    fn over(database: Database, key: &MasterKey, clock: Clock, handover: Arc<Handover>) -> Self {
+        Self {
             kind: database.kind,
             read: database.read,
             browse: database.browse,
@@ -177,13 +186,7 @@ impl Store {
             clock,
             handover,
             lock: None,
-        };
-        if store.kind == Kind::Postgres {
-            store.compare_clocks().await?;
         }
-        store.check_master_key().await?;
-        store.seed_event_types().await?;
-        Ok(store)
     }
 
     /// As [`Store::open`], to deliver from this database. On SQLite that is one process at a time, which takes back what one

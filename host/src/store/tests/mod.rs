@@ -3,6 +3,7 @@
 mod attachments;
 mod events;
 mod hours;
+mod leases;
 mod migrations;
 mod plugins;
 mod runs;
