@@ -8,6 +8,7 @@ mod migrations;
 mod plugins;
 mod runs;
 mod sessions;
+mod simulation;
 
 use std::path::PathBuf;
 use std::sync::Arc;
