@@ -162,13 +162,23 @@ impl Config {
         file: Option<&Path>,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
-        let mut table = toml::Table::new();
-        if let Some(path) = file {
-            let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
-            let text = std::fs::read_to_string(path).map_err(unreadable)?;
-            // `message` leaves out the quoted line, which may hold a secret.
-            table = text.parse().map_err(|error: toml::de::Error| ConfigError::Invalid(error.message().to_owned()))?;
+        let text = match file {
+            Some(path) => std::fs::read_to_string(path)
+                .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?,
+            None => String::new(),
+        };
+        let mut config = Self::read(&text, environment)?;
+        if config.master_key.is_none() {
+            config.master_key = config.read_key_file()?;
         }
+        Ok(config)
+    }
+
+    /// Reads the text of a file, then `environment`, and nothing else: no key file.
+    pub fn read(text: &str, environment: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
+        // `message` leaves out the quoted line, which may hold a secret.
+        let mut table: toml::Table =
+            text.parse().map_err(|error: toml::de::Error| ConfigError::Invalid(error.message().to_owned()))?;
         for (variable, value) in environment {
             let Some(key) = variable.strip_prefix("REVNOXA_").map(str::to_ascii_lowercase) else { continue };
             match key.strip_prefix("plugins_") {
@@ -181,11 +191,8 @@ impl Config {
             }
         }
         let invalid = |error: toml::de::Error| ConfigError::Invalid(error.to_string().trim().replace('\n', " "));
-        let mut config: Self = toml::Value::Table(table).try_into().map_err(invalid)?;
+        let config: Self = toml::Value::Table(table).try_into().map_err(invalid)?;
         config.check()?;
-        if config.master_key.is_none() {
-            config.master_key = config.read_key_file()?;
-        }
         Ok(config)
     }
 

@@ -68,7 +68,7 @@ impl Deliver {
 
     /// It may end before it is renewed.
     fn runs_out(&self, lease: &LeaseGuard<'_>) -> bool {
-        self.clock.now().saturating_add(self.renewal).unwrap_or(Timestamp::MAX) > lease.until()
+        lease.runs_out(self.clock.now(), self.renewal)
     }
 
     async fn unreadable(&self, leased: Leased, error: &StoreError) -> Health {

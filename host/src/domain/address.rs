@@ -257,6 +257,10 @@ fn strip_root_dot(url: &mut Url) -> Result<(), UrlRefused> {
     let Some(name) = url.domain().and_then(|name| name.strip_suffix('.')).map(str::to_owned) else {
         return Ok(());
     };
+    // Stripped of one, it would be read back as another name.
+    if name.ends_with('.') {
+        return Err(UrlRefused::Host);
+    }
     url.set_host(Some(&name)).map_err(|_| UrlRefused::Malformed)
 }
 

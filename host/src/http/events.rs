@@ -100,11 +100,10 @@ pub(super) async fn post_event(
 ) -> Result<(StatusCode, Option<Fields>, axum::Json<AcceptedEvent>), Problem> {
     let key = idempotency_key(request.headers())?;
     let bytes = body::read(request, EVENT_BODY_LIMIT).await?;
-    let field = |_: usize, name: &str| name.to_owned();
-    let posted: PostEvent<'_> = body::parse(&bytes)?;
-    let keyed = |_: usize| key.is_some() && posted.id.is_none();
-    let event = new_event(&posted, |name| field(0, name))?;
+    let event = event_in(&bytes)?;
+    let named = event.id.is_some();
     let taken = state.ingest.accept(vec![event], key.as_deref()).await;
+    let (field, keyed) = (|_: usize, name: &str| name.to_owned(), |_: usize| key.is_some() && !named);
     let mut taken = taken.map_err(|error| Problem::of_events(error, field, keyed))?;
     counter!("revnoxa_events_total").increment(1);
     let accepted = taken.accepted.pop().expect("one event in, one out");
@@ -130,25 +129,38 @@ pub(super) async fn post_batch(
 ) -> Result<(StatusCode, Option<Fields>, axum::Json<AcceptedBatch>), Problem> {
     let key = idempotency_key(request.headers())?;
     let bytes = body::read(request, BATCH_BODY_LIMIT).await?;
-    let field = |at: usize, name: &str| format!("events[{at}].{name}");
-    let posted: PostBatch<'_> = body::parse(&bytes)?;
-    if !(1..=BATCH_LIMIT).contains(&posted.events.len()) {
-        let rule = format_args!("must hold 1 to {BATCH_LIMIT} events");
-        return Err(Problem::Unprocessable(FieldError::new("events", rule)));
-    }
-    let keyed = |at: usize| key.is_some() && posted.events[at].0.id.is_none();
-    let events = posted.events.iter().enumerate();
-    let events: Vec<NewEvent<'_>> =
-        events.map(|(at, Object(event))| new_event(event, |name| field(at, name))).collect::<Result<_, _>>()?;
+    let events = events_in(&bytes)?;
+    let named: Vec<bool> = events.iter().map(|event| event.id.is_some()).collect();
     let taken = state.ingest.accept(events, key.as_deref()).await;
-    let taken = taken.map_err(|error| Problem::of_events(error, field, keyed))?;
+    let keyed = |at: usize| key.is_some() && !named[at];
+    let taken = taken.map_err(|error| Problem::of_events(error, field_of, keyed))?;
     counter!("revnoxa_events_total").increment(taken.accepted.len() as u64);
     let events = taken.accepted.into_iter().map(answer).collect();
     let fields = taken.standing.as_ref().map(limits::fields);
     Ok((StatusCode::ACCEPTED, fields, axum::Json(AcceptedBatch { events })))
 }
 
-fn new_event<'r>(posted: &'r PostEvent<'r>, field: impl Fn(&str) -> String) -> Result<NewEvent<'r>, Problem> {
+/// The event that a request posts, as far as it can be told without the catalogue.
+pub(super) fn event_in(body: &[u8]) -> Result<NewEvent<'_>, Problem> {
+    new_event(&body::parse(body)?, str::to_owned)
+}
+
+/// The events that a request posts together.
+pub(super) fn events_in(body: &[u8]) -> Result<Vec<NewEvent<'_>>, Problem> {
+    let PostBatch { events } = body::parse(body)?;
+    if !(1..=BATCH_LIMIT).contains(&events.len()) {
+        let rule = format_args!("must hold 1 to {BATCH_LIMIT} events");
+        return Err(Problem::Unprocessable(FieldError::new("events", rule)));
+    }
+    let events = events.iter().enumerate();
+    events.map(|(at, Object(event))| new_event(event, |name| field_of(at, name))).collect()
+}
+
+fn field_of(at: usize, name: &str) -> String {
+    format!("events[{at}].{name}")
+}
+
+fn new_event<'r>(posted: &PostEvent<'r>, field: impl Fn(&str) -> String) -> Result<NewEvent<'r>, Problem> {
     let refuse = |name: &str, rule: String| Problem::Unprocessable(FieldError::new(field(name), rule));
     let data = posted.data.get();
     if data.len() > DATA_LIMIT {

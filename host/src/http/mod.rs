@@ -45,14 +45,14 @@ use crate::chain::Chain;
 use crate::config::OperatorToken;
 use crate::deliver::Deliver;
 use crate::domain::address::AddressPolicy;
-use crate::ingest::Ingest;
+use crate::ingest::{Ingest, NewEvent};
 use crate::limits::Quotas;
 use crate::store::{Store, StoreError};
 
 use auth::Tokens;
 use document::Document;
 use limits::Calls;
-use problem::Problem;
+use problem::{FieldError, Problem};
 use settings::Site;
 use upload::Uploads;
 
@@ -192,6 +192,20 @@ pub fn router(state: AppState) -> Router {
         .layer(CatchPanicLayer::custom(panicked))
         .layer(nosniff)
         .with_state(state)
+}
+
+/// The event in a body of `POST /v1/events`, as far as it can be told without the catalogue; else the field at fault and its rule.
+pub fn posted_event(body: &[u8]) -> Result<NewEvent<'_>, FieldError> {
+    events::event_in(body).map_err(at_fault)
+}
+
+/// The same for the events of `POST /v1/events/batch`.
+pub fn posted_events(body: &[u8]) -> Result<Vec<NewEvent<'_>>, FieldError> {
+    events::events_in(body).map_err(at_fault)
+}
+
+fn at_fault(problem: Problem) -> FieldError {
+    problem.mendable().expect("a body that was read is at fault itself")
 }
 
 /// RFC 3339, UTC, milliseconds.

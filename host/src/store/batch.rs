@@ -581,8 +581,9 @@ pub(super) async fn renew(
 ) -> Result<Vec<usize>, StoreError> {
     static UPDATE: LazyLock<Sized> = LazyLock::new(|| {
         let head = "UPDATE deliveries SET claimable_at = v.column4 FROM (VALUES";
+        // Leased still: what was recorded or given back under the same claim waits for its own time.
         let tail = ") AS v WHERE deliveries.tenant_id = v.column1 AND deliveries.id = v.column2
-                        AND deliveries.claim = v.column3 AND deliveries.next_attempt_at IS NOT NULL
+                        AND deliveries.claim = v.column3 AND deliveries.claimable_at > deliveries.next_attempt_at
                     RETURNING v.column5";
         Sized::padded(head, &[Text, Text, Integer, Integer, Integer], tail)
     });

@@ -58,7 +58,7 @@ pub use events::PastEvent;
 use failing::Well;
 use file::Lock;
 pub use group::{AcceptError, Accepted, FAN_OUT_LIMIT};
-pub use handover::Handover;
+pub use handover::{Handover, Turn};
 pub use hours::Totals;
 use hours::Unwritten;
 pub use last_attempts::LastAttempt;
@@ -214,8 +214,13 @@ pub struct Store {
 impl Store {
     /// Opens the database at `url`, brings its schema up to date and checks the master keys.
     pub async fn open(url: &str, keys: &MasterKeys, clock: Clock, handover: Arc<Handover>) -> Result<Self, OpenError> {
-        let database = Database::open(url, &keys.ids()).await?;
-        let store = Self {
+        let store = Self::over(Database::open(url, &keys.ids()).await?, keys, clock, handover);
+        store.prepare().await.map_err(|error| error.on(url))?;
+        Ok(store)
+    }
+
+    fn over(database: Database, keys: &MasterKeys, clock: Clock, handover: Arc<Handover>) -> Self {
+        Self {
             kind: database.kind,
             read: database.read,
             browse: database.browse,
@@ -228,9 +233,7 @@ impl Store {
             clock,
             handover,
             lock: None,
-        };
-        store.prepare().await.map_err(|error| error.on(url))?;
-        Ok(store)
+        }
     }
 
     /// As [`Store::open`], to deliver from this database. On SQLite that is one process at a time, which takes back what one

@@ -3,12 +3,14 @@
 mod attachments;
 mod events;
 mod hours;
+mod leases;
 mod migrations;
 mod plugins;
 mod rekey;
 mod runs;
 mod sealed;
 mod sessions;
+mod simulation;
 
 use std::path::PathBuf;
 use std::sync::Arc;
