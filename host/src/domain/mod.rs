@@ -19,3 +19,4 @@ pub mod retry;
 pub mod secret;
 pub mod session;
 pub mod token;
+pub mod trace;

@@ -5,7 +5,6 @@ use std::borrow::Cow;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
-use metrics::counter;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
@@ -15,6 +14,7 @@ use super::auth::Producer;
 use super::body::{self, Object};
 use super::problem::{FieldError, Problem, ProblemBody};
 use crate::domain::event::{BATCH_LIMIT, DATA_LIMIT};
+use crate::domain::trace::TraceParent;
 use crate::ingest::NewEvent;
 use crate::store::Accepted;
 
@@ -82,7 +82,10 @@ pub(super) struct AcceptedBatch {
 /// Posts an event.
 #[utoipa::path(
     post, path = "/v1/events", tag = "events", request_body = PostEvent,
-    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible characters; the same key and body give the same answer. Kept as long as the event, 24 h at least; used only for events without an id.")),
+    params(
+        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible characters; the same key and body give the same answer. Kept as long as the event, 24 h at least; used only for events without an id."),
+        ("traceparent" = Option<String>, Header, description = "W3C Trace Context. Each request to a receiver has one of the same trace; what is no `traceparent` is ignored.")
+    ),
     responses(
         (status = 202, body = AcceptedEvent), (status = 400, body = ProblemBody), (status = 401, body = ProblemBody),
         (status = 403, body = ProblemBody), (status = 409, body = ProblemBody), (status = 413, body = ProblemBody),
@@ -94,15 +97,14 @@ pub(super) async fn post_event(
     _: Producer,
     request: Request,
 ) -> Result<(StatusCode, axum::Json<AcceptedEvent>), Problem> {
-    let key = idempotency_key(request.headers())?;
+    let (key, trace) = (idempotency_key(request.headers())?, trace_parent(request.headers()));
     let bytes = body::read(request, EVENT_BODY_LIMIT).await?;
     let field = |_: usize, name: &str| name.to_owned();
     let posted: PostEvent<'_> = body::parse(&bytes)?;
     let keyed = key.is_some() && posted.id.is_none();
     let event = new_event(&posted, |name| field(0, name))?;
-    let accepted = state.ingest.accept(vec![event], key.as_deref()).await;
+    let accepted = state.ingest.accept(vec![event], key.as_deref(), trace).await;
     let mut accepted = accepted.map_err(|error| Problem::of_events(error, field, keyed))?;
-    counter!("revnoxa_events_total").increment(1);
     let accepted = accepted.pop().expect("one event in, one out");
     Ok((StatusCode::ACCEPTED, axum::Json(answer(accepted))))
 }
@@ -110,7 +112,10 @@ pub(super) async fn post_event(
 /// Posts up to 1,000 events, all or none.
 #[utoipa::path(
     post, path = "/v1/events/batch", tag = "events", request_body = PostBatch,
-    params(("Idempotency-Key" = Option<String>, Header, description = "As for one event, for the batch as a whole.")),
+    params(
+        ("Idempotency-Key" = Option<String>, Header, description = "As for one event, for the batch as a whole."),
+        ("traceparent" = Option<String>, Header, description = "As for one event.")
+    ),
     responses(
         (status = 202, body = AcceptedBatch), (status = 400, body = ProblemBody), (status = 401, body = ProblemBody),
         (status = 403, body = ProblemBody), (status = 409, body = ProblemBody), (status = 413, body = ProblemBody),
@@ -122,7 +127,7 @@ pub(super) async fn post_batch(
     _: Producer,
     request: Request,
 ) -> Result<(StatusCode, axum::Json<AcceptedBatch>), Problem> {
-    let key = idempotency_key(request.headers())?;
+    let (key, trace) = (idempotency_key(request.headers())?, trace_parent(request.headers()));
     let bytes = body::read(request, BATCH_BODY_LIMIT).await?;
     let field = |at: usize, name: &str| format!("events[{at}].{name}");
     let posted: PostBatch<'_> = body::parse(&bytes)?;
@@ -134,9 +139,8 @@ pub(super) async fn post_batch(
     let events = posted.events.iter().enumerate();
     let events: Vec<NewEvent<'_>> =
         events.map(|(at, Object(event))| new_event(event, |name| field(at, name))).collect::<Result<_, _>>()?;
-    let accepted = state.ingest.accept(events, key.as_deref()).await;
+    let accepted = state.ingest.accept(events, key.as_deref(), trace).await;
     let accepted = accepted.map_err(|error| Problem::of_events(error, field, keyed))?;
-    counter!("revnoxa_events_total").increment(accepted.len() as u64);
     let events = accepted.into_iter().map(answer).collect();
     Ok((StatusCode::ACCEPTED, axum::Json(AcceptedBatch { events })))
 }
@@ -177,6 +181,13 @@ fn timestamp(text: &str) -> Option<Timestamp> {
 
 fn answer(accepted: Accepted) -> AcceptedEvent {
     AcceptedEvent { id: accepted.id, deliveries: accepted.deliveries }
+}
+
+/// What cannot be read, or is there twice, counts as if it was not there, as the standard has it.
+fn trace_parent(headers: &HeaderMap) -> Option<TraceParent> {
+    let mut values = headers.get_all("traceparent").iter();
+    let (first, second) = (values.next()?, values.next());
+    if second.is_some() { None } else { first.to_str().ok()?.parse().ok() }
 }
 
 /// <https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/>

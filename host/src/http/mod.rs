@@ -46,6 +46,7 @@ use crate::deliver::Deliver;
 use crate::domain::address::AddressPolicy;
 use crate::ingest::Ingest;
 use crate::store::{Page, Store, StoreError};
+use crate::telemetry::METRICS;
 
 use auth::Tokens;
 use problem::Problem;
@@ -129,6 +130,14 @@ async fn in_time(request: Request, next: Next) -> Response {
     answer.unwrap_or_else(|_| Problem::Unavailable.into_response())
 }
 
+/// For operators.
+async fn counted(request: Request, next: Next) -> Response {
+    let _running = METRICS.request();
+    let response = next.run(request).await;
+    METRICS.responded(response.status().as_u16());
+    response
+}
+
 /// Every route, grouped by who calls.
 pub fn router(state: AppState) -> Router {
     let producer = OpenApiRouter::new().routes(routes!(events::post_event)).routes(routes!(events::post_batch));
@@ -181,6 +190,7 @@ pub fn router(state: AppState) -> Router {
         .layer(middleware::from_fn(in_time))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(nosniff)
+        .layer(middleware::from_fn(counted))
         .with_state(state)
 }
 

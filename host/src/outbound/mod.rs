@@ -5,6 +5,7 @@
 //! decompresses nothing, sends a request at most once, shares no connection between tenants.
 
 mod client;
+mod collector;
 mod failure;
 mod local;
 mod resolver;
@@ -24,6 +25,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::domain::address::{AddressPolicy, EndpointUrl};
 use crate::domain::outcome::{Answer, Outcome, SendError};
 use client::{PoolKey, PoolKeyRef};
+pub use collector::CollectorClient;
 pub use local::{LocalApi, LocalApiError};
 use resolver::GuardedResolver;
 pub use resolver::ResolveError;
