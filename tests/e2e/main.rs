@@ -1,6 +1,7 @@
 //! End-to-end tests: the real host, a real database, real receivers. One module a story; one binary, so that it links once.
 
 mod address;
+mod backup;
 mod batch;
 mod data;
 mod delivery;
@@ -11,6 +12,7 @@ mod event;
 mod event_type;
 mod fairness;
 mod history;
+mod operations;
 mod outbound;
 mod page_attachments;
 mod page_deliveries;
@@ -35,3 +37,4 @@ mod shutdown;
 mod story;
 mod tenant;
 mod token;
+mod tracing;
