@@ -1,5 +1,6 @@
 //! Subcommands that work on the database beside a running host.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -9,7 +10,7 @@ use crate::clock::Clock;
 use crate::config::{Config, DatabaseUrl};
 use crate::domain::lanes::Limits;
 use crate::domain::token::Scope;
-use crate::store::{Handover, Move, Rekeyed, Store};
+use crate::store::{self, Handover, Move, Rekeyed, Store};
 
 /// Brings the schema up to date.
 pub async fn migrate(config: &Config) -> anyhow::Result<()> {
@@ -67,6 +68,16 @@ pub async fn rekey(config: &Config) -> anyhow::Result<()> {
     }
     println!(
         "previous keys are no longer needed: take `previous_master_keys` away and restart the hosts, one after the other"
+    );
+    Ok(())
+}
+
+/// Copies the SQLite database of the settings into a new file. A host may go on serving it.
+pub async fn back_up(config: &Config, to: &Path) -> anyhow::Result<()> {
+    let bytes = store::back_up(config.database_url.reveal(), to).await?;
+    println!(
+        "{} holds {bytes} bytes. Its secrets are encrypted: keep the master key, too, somewhere else.",
+        to.display()
     );
     Ok(())
 }

@@ -24,9 +24,10 @@ use crate::http::settings::Site;
 use crate::http::{self, Access, AppState};
 use crate::ingest::Ingest;
 use crate::limits::{Counted, Quotas};
-use crate::outbound::{Outbound, OutboundConfig};
+use crate::outbound::{CollectorClient, Outbound, OutboundConfig};
 use crate::plugins::{BUILT_IN, Plugins};
 use crate::store::{Handover, Store, WriterTask};
+use crate::traces::Traces;
 use crate::{retention, telemetry};
 
 /// A running host.
@@ -35,6 +36,7 @@ pub struct App {
     config: Config,
     store: Arc<Store>,
     deliver: Arc<Deliver>,
+    traces: Traces,
     /// Soft: take nothing new and finish.
     soft: CancellationToken,
     /// Drop what runs.
@@ -55,6 +57,10 @@ pub async fn start(config: Config, clock: Clock, program: &Path) -> anyhow::Resu
     let limits = Limits { in_flight: config.max_in_flight, per_endpoint: config.max_in_flight_per_endpoint };
     let handover = Arc::new(Handover::new(limits));
     let store = Arc::new(Store::open_to_serve(config.database_url.reveal(), &keys, clock.clone(), handover).await?);
+    let traces = match &config.otlp_endpoint {
+        Some(collector) => Traces::to(collector, config.trace_one_in, CollectorClient::new()?)?,
+        None => Traces::off(),
+    };
     let policy = if config.allow_insecure_endpoints {
         tracing::warn!("`allow_insecure_endpoints` is on: tenants can reach this machine's network");
         AddressPolicy::AllowInsecure
@@ -81,6 +87,7 @@ pub async fn start(config: Config, clock: Clock, program: &Path) -> anyhow::Resu
         outbound,
         chain.clone(),
         clock.clone(),
+        traces.clone(),
         RetrySchedule::new(config.retry_delays.clone()),
         config.attempt_timeout,
         config.lease,
@@ -93,7 +100,7 @@ pub async fn start(config: Config, clock: Clock, program: &Path) -> anyhow::Resu
         rate.map(|rate| Quotas::new(counted, Quota::new(rate.count(), rate.time()), clock.clone()))
     };
     let events = quotas(Counted::Events, config.event_rate_limit);
-    let ingest = Ingest::new(store.clone(), writer, clock.clone(), events);
+    let ingest = Ingest::new(store.clone(), writer, clock.clone(), events, traces.clone());
     let state = AppState::new(
         store.clone(),
         ingest,
@@ -131,6 +138,11 @@ pub async fn start(config: Config, clock: Clock, program: &Path) -> anyhow::Resu
         "the dispatcher"
     });
     tasks.spawn(telemetry::upkeep(metrics.clone(), soft.clone()));
+    let (backlog, backlog_soft) = (store.clone(), soft.clone());
+    tasks.spawn(async move {
+        backlog_soft.run_until_cancelled(backlog.watch_backlog()).await;
+        "the count of what is due"
+    });
     let (poll, poll_soft) = (deliver.clone(), soft.clone());
     tasks.spawn(async move {
         poll.poll(poll_soft).await;
@@ -160,7 +172,7 @@ pub async fn start(config: Config, clock: Clock, program: &Path) -> anyhow::Resu
         }
         "the HTTP server"
     });
-    Ok(App { address, config, store, deliver, soft, hurry, writer_stop, writers: writer_tasks, tasks })
+    Ok(App { address, config, store, deliver, traces, soft, hurry, writer_stop, writers: writer_tasks, tasks })
 }
 
 impl App {
@@ -233,6 +245,7 @@ impl App {
             tracing::warn!(error = &error as &dyn std::error::Error, "the last hourly counts of attempts are lost");
         }
         self.store.close().await;
+        self.traces.end().await;
         failed.map_or(Ok(()), |error| Err(error).context("a part of the host panicked"))
     }
 }

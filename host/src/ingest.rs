@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
@@ -9,8 +10,11 @@ use tokio::sync::Semaphore;
 use crate::clock::Clock;
 use crate::domain::event::{Event, EventType, fingerprint, request_body};
 use crate::domain::id::{EventId, TenantId};
+use crate::domain::trace::TraceParent;
 use crate::limits::{OverLimit, Quotas, Standing};
 use crate::store::{AcceptError, Accepted, FAN_OUT_LIMIT, Store, StoreError, Writer};
+use crate::telemetry::METRICS;
+use crate::traces::{Span, Traces};
 
 /// Payload waiting to be stored at most, in KiB; whoever brings more is told to come back.
 const WAITING_KIB: usize = 64 * 1024;
@@ -69,14 +73,15 @@ pub struct Ingest {
     writer: Writer,
     clock: Clock,
     quotas: Option<Quotas>,
+    traces: Traces,
     room: Arc<Semaphore>,
 }
 
 impl Ingest {
     /// Stores into `store` by `writer` what is within each tenant's quota, if there are quotas.
     #[must_use]
-    pub fn new(store: Arc<Store>, writer: Writer, clock: Clock, quotas: Option<Quotas>) -> Self {
-        Self { store, writer, clock, quotas, room: Arc::new(Semaphore::new(WAITING_KIB)) }
+    pub fn new(store: Arc<Store>, writer: Writer, clock: Clock, quotas: Option<Quotas>, traces: Traces) -> Self {
+        Self { store, writer, clock, quotas, traces, room: Arc::new(Semaphore::new(WAITING_KIB)) }
     }
 
     /// Stores all events or none; when this returns `Ok` they are on disk. What gets as far as the database counts, whatever
@@ -84,7 +89,31 @@ impl Ingest {
     ///
     /// With an idempotency key, an event without an id of its own gets one that follows from the key, its tenant and its
     /// place in the request: the same request finds its own events again, as long as the history keeps them.
-    pub async fn accept(&self, events: Vec<NewEvent<'_>>, idempotency_key: Option<&str>) -> Result<Taken, IngestError> {
+    ///
+    /// What is made of new events goes on with the trace of the request.
+    pub async fn accept(
+        &self,
+        events: Vec<NewEvent<'_>>,
+        idempotency_key: Option<&str>,
+        trace: Option<TraceParent>,
+    ) -> Result<Taken, IngestError> {
+        let began = Instant::now();
+        let mut span = self.traces.post(trace, self.clock.now());
+        if let [event] = &events[..] {
+            span.note("revnoxa.tenant", &event.tenant);
+            span.note("revnoxa.event_type", &event.event_type);
+        }
+        let result = self.keep(events, idempotency_key, span.context()).await;
+        observe(&result, began, span);
+        result
+    }
+
+    async fn keep(
+        &self,
+        events: Vec<NewEvent<'_>>,
+        idempotency_key: Option<&str>,
+        trace: Option<TraceParent>,
+    ) -> Result<Taken, IngestError> {
         for (index, event) in events.iter().enumerate() {
             if event.event_type.is_test() || !self.store.is_event_type(&event.event_type).await? {
                 return Err(IngestError::UnknownType(index));
@@ -98,7 +127,7 @@ impl Ingest {
         let stored = async {
             let size_kib = u32::try_from(size_kib).unwrap_or(u32::MAX);
             let room = self.room.clone().acquire_many_owned(size_kib).await.map_err(|_| AcceptError::Unavailable)?;
-            self.writer.accept(self.finish(events, idempotency_key), room).await
+            self.writer.accept(self.finish(events, idempotency_key, trace), room).await
         };
         match tokio::time::timeout(self.store.patience(), stored).await {
             Ok(Ok(accepted)) => Ok(Taken { accepted, standing }),
@@ -109,7 +138,12 @@ impl Ingest {
         }
     }
 
-    fn finish(&self, events: Vec<NewEvent<'_>>, idempotency_key: Option<&str>) -> Vec<Event> {
+    fn finish(
+        &self,
+        events: Vec<NewEvent<'_>>,
+        idempotency_key: Option<&str>,
+        trace: Option<TraceParent>,
+    ) -> Vec<Event> {
         let now = self.clock.now();
         let keyed = idempotency_key.map(|key| (key, request_fingerprint(&events)));
         let finish = |(index, event): (usize, NewEvent<'_>)| {
@@ -125,7 +159,7 @@ impl Ingest {
                 (None, None) => (EventId::new(now), None),
             };
             let body = request_body(&id, &event.event_type, event.timestamp.unwrap_or(now), event.data);
-            Event { tenant: event.tenant, id, event_type: event.event_type, body, fingerprint }
+            Event { tenant: event.tenant, id, event_type: event.event_type, body, fingerprint, trace }
         };
         events.into_iter().enumerate().map(finish).collect()
     }
@@ -147,6 +181,31 @@ fn count(quotas: &Quotas, events: &[NewEvent<'_>]) -> Result<Option<Standing>, I
         let first = tenants.get(over.tenant()).map_or(0, |(first, _)| *first);
         IngestError::OverLimit(first, over)
     })
+}
+
+/// For operators: what came of a post, and how long it took.
+fn observe(result: &Result<Taken, IngestError>, began: Instant, mut span: Span) {
+    let took = began.elapsed();
+    match result {
+        Ok(Taken { accepted, .. }) => {
+            METRICS.posts_accepted.increment(1);
+            METRICS.events.increment(accepted.len() as u64);
+            METRICS.acknowledgement_duration.record(took.as_secs_f64());
+            span.count("revnoxa.events", accepted.len() as i64);
+            if let [event] = &accepted[..] {
+                span.note("revnoxa.event", &event.id);
+            }
+        }
+        Err(error @ (IngestError::Unavailable | IngestError::Store(_))) => {
+            METRICS.posts_unavailable.increment(1);
+            span.fail("unavailable", error);
+        }
+        Err(error) => {
+            METRICS.posts_refused.increment(1);
+            span.fail("refused", error);
+        }
+    }
+    span.end(took);
 }
 
 /// Tells one event's request from another's: a timestamp we filled in does not count.

@@ -12,6 +12,7 @@
 //! 3. Due retries and leases that ran out are claimed from the table per endpoint, as many as the endpoint's lane has
 //!    places, never globally by time: one dead endpoint's backlog stands in nobody's way. A claim carries a number; what
 //!    is recorded under an older one is ignored.
+//!    An event's `traceparent` goes along, in memory and in the table: an attempt hours later is of its producer's trace.
 //! 4. What attempts came to is counted by endpoint and hour, in memory after their commit and in the table once a second, for
 //!    whoever looks. A host that dies loses a second of these counts, and nothing else.
 //!
@@ -40,6 +41,7 @@
 //! | 2 | [`chain`] | an endpoint's plugins over an event |
 //! | 1 | [`store`] | the only sqlx, on SQLite and PostgreSQL; takes and returns domain types |
 //! | 1 | [`outbound`] | the only HTTP client; answers an outcome, never an error |
+//! | 1 | [`traces`] | the only OpenTelemetry API: spans of posts and attempts |
 //! | 1 | [`plugins`] | the only wasmtime: compiles and runs components in a sandbox |
 //! | 1 | [`limits`] | rate limits: what is left to each tenant |
 //! | 0 | [`domain`] | words and rules; no I/O, no async |
@@ -79,6 +81,7 @@ pub mod plugins;
 pub mod retention;
 pub mod store;
 pub mod telemetry;
+pub mod traces;
 
 #[cfg(test)]
 mod tests {
@@ -150,6 +153,8 @@ mod tests {
             ("hyper_util::", "outbound"),
             ("hyper_rustls::", "outbound"),
             ("wasmtime", "plugins"),
+            ("opentelemetry::", "traces"),
+            ("opentelemetry_sdk", "traces"),
         ];
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
         for path in sources(&root) {

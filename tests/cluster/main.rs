@@ -1,6 +1,7 @@
 //! Several hosts on one PostgreSQL, and what goes wrong between them: processes, the database, the network, the clock. Each test
 //! has a server of its own. `CLUSTER_ROUNDS=50` makes each fault happen so often.
 
+mod backup;
 mod changes;
 mod clock;
 mod customers;

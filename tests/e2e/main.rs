@@ -2,6 +2,7 @@
 
 mod address;
 mod address_paths;
+mod backup;
 mod batch;
 mod damage;
 mod data;
@@ -22,6 +23,7 @@ mod load;
 mod master_key;
 mod migrations;
 mod noise;
+mod operations;
 mod outbound;
 mod page_attachments;
 mod page_deliveries;
@@ -49,4 +51,5 @@ mod story;
 mod tenancy;
 mod tenant;
 mod token;
+mod tracing;
 mod webhooks;

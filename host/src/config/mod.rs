@@ -4,6 +4,7 @@
 //! are `REVNOXA_PLUGINS_NAME`. Durations are written `500ms`, `30s`, `5m`, `2h`, `5d`, sizes `512KiB`, `64MiB`, `1GiB`, rates
 //! `600/1m`. An unknown key, a value of the wrong form and an impossible combination are errors that name the key and the expected form.
 
+mod collector;
 mod forms;
 mod origin;
 mod plugins;
@@ -14,6 +15,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use collector::{CollectorUrl, InvalidCollectorUrl};
 use forms::{addresses, duration, durations, master_keys};
 pub use origin::{InvalidOrigin, Origin, Origins};
 pub use plugins::PluginSettings;
@@ -98,6 +100,12 @@ pub struct Config {
     /// Origins of pages that may show the settings pages in a frame, `https://HOST` or `https://*.DOMAIN`. They must be of the same site
     /// as `public_url`, or browsers withhold the session's cookie. Default none.
     pub frame_ancestors: Origins,
+    /// Base URL of a collector of traces (OTLP over HTTP), `http://HOST:PORT`. What it wants to be sent in headers is in the variable
+    /// `OTEL_EXPORTER_OTLP_HEADERS`, further attributes of this host are in `OTEL_RESOURCE_ATTRIBUTES`. Default none: there are no spans,
+    /// but the `traceparent` of a post still goes to receivers.
+    pub otlp_endpoint: Option<CollectorUrl>,
+    /// Of the posts without a `traceparent`, one in so many begins a trace; those with one go by what it says. Default 1; 1 to 1,000,000.
+    pub trace_one_in: u32,
     /// Limits of plugins.
     pub plugins: PluginSettings,
 }
@@ -127,6 +135,8 @@ impl Default for Config {
             shutdown_grace: 12 * S,
             public_url: None,
             frame_ancestors: Origins::default(),
+            otlp_endpoint: None,
+            trace_one_in: 1,
             plugins: PluginSettings::default(),
         }
     }
@@ -254,6 +264,7 @@ impl Config {
                 "must be `https://HOST`, or `http://` with a loopback address or `localhost`",
             ),
             (self.shutdown_grace <= s(300), "shutdown_grace", "must be at most 5m"),
+            ((1..=1_000_000).contains(&self.trace_one_in), "trace_one_in", "must be 1 to 1000000"),
         ];
         match rules.into_iter().find(|(holds, ..)| !holds) {
             Some((_, key, rule)) => Err(ConfigError::Rule { key, rule }),
@@ -281,6 +292,8 @@ fn typed(value: &str) -> toml::Value {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use base64::{Engine, engine::general_purpose::STANDARD};
 
     use super::*;
@@ -321,14 +334,15 @@ mod tests {
         let config = Config::load(Some(&file), []).unwrap();
         assert_eq!(format!("{config:?}"), format!("{:?}", Config::default()));
         let text = std::fs::read_to_string(file).unwrap();
+        let named = |name: &str| !name.is_empty() && name.chars().all(|c| c.is_ascii_lowercase() || c == '_');
         let shown = format!("{:#?}", Config::default());
-        let fields = shown.lines().filter_map(|line| line.strip_prefix("    ")?.split_once(": "));
-        let named = |field: &str| field.trim_start().chars().all(|c| c.is_ascii_lowercase() || c == '_');
-        for (field, _) in fields.filter(|(field, value)| named(field) && *value != "PluginSettings {") {
-            let field = field.trim_start();
-            let given = |line: &str| line.trim_start_matches("# ").starts_with(&format!("{field} = "));
-            assert!(text.lines().any(given), "{field} is missing");
-        }
+        // Those of tables as well, whose own names have no value.
+        let fields = shown.lines().filter_map(|line| line.split_once(": ")).filter(|(_, value)| !value.ends_with(" {"));
+        let fields: BTreeSet<&str> = fields.map(|(field, _)| field.trim_start()).filter(|field| named(field)).collect();
+        let keys = text.lines().filter_map(|line| line.trim_start_matches("# ").split_once(" = "));
+        let keys: BTreeSet<&str> = keys.map(|(key, _)| key).filter(|key| named(key)).collect();
+        assert!(fields.len() > 30, "does this test still read the settings? {fields:?}");
+        assert_eq!(keys, fields);
     }
 
     #[test]
@@ -353,6 +367,8 @@ mod tests {
             ("REVNOXA_PUBLIC_URL", "https://hooks.example.com/x", "`https://HOST`"),
             ("REVNOXA_PUBLIC_URL", "http://hooks.example.com", "`public_url` must be `https://HOST`, or"),
             ("REVNOXA_FRAME_ANCESTORS", "https://a.example; script-src *", "`https://HOST`"),
+            ("REVNOXA_OTLP_ENDPOINT", "collector:4317", "must be `http://HOST:PORT`"),
+            ("REVNOXA_TRACE_ONE_IN", "0", "`trace_one_in` must be 1 to 1000000"),
             ("REVNOXA_PLUGINS", "7", "plugins"),
             ("REVNOXA_PLUGINS_MEMROY", "64MiB", "memroy"),
             ("REVNOXA_PLUGINS_MEMORY", "64MB", "is not a size such as"),

@@ -21,3 +21,4 @@ pub mod retry;
 pub mod secret;
 pub mod session;
 pub mod token;
+pub mod trace;

@@ -5,7 +5,6 @@ use std::borrow::Cow;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use jiff::Timestamp;
-use metrics::counter;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
@@ -16,6 +15,7 @@ use super::body::{self, Object};
 use super::limits::{self, Fields};
 use super::problem::{FieldError, Problem, ProblemBody};
 use crate::domain::event::{BATCH_LIMIT, DATA_LIMIT};
+use crate::domain::trace::TraceParent;
 use crate::ingest::NewEvent;
 use crate::store::Accepted;
 
@@ -83,8 +83,11 @@ pub(super) struct AcceptedBatch {
 /// Posts an event.
 #[utoipa::path(
     post, path = "/v1/events", tag = "events", request_body = PostEvent,
-    params(("Idempotency-Key" = Option<String>, Header, example = "\"8e03978e-40d5-43e8-bc93-6894a57f9324\"",
-        description = "A string of 1 to 255 characters in double quotes, as in draft-ietf-httpapi-idempotency-key-header, or the bare text. The same key and request give the same answer, also while the first is under way. Kept as long as the event, 24 h at least; used only for events without an id.")),
+    params(
+        ("Idempotency-Key" = Option<String>, Header, example = "\"8e03978e-40d5-43e8-bc93-6894a57f9324\"",
+            description = "A string of 1 to 255 characters in double quotes, as in draft-ietf-httpapi-idempotency-key-header, or the bare text. The same key and request give the same answer, also while the first is under way. Kept as long as the event, 24 h at least; used only for events without an id."),
+        ("traceparent" = Option<String>, Header, description = "W3C Trace Context. Each request to a receiver has one of the same trace; what is no `traceparent` is ignored.")
+    ),
     responses(
         (status = 202, body = AcceptedEvent), (status = 400, body = ProblemBody), (status = 401, body = ProblemBody),
         (status = 403, body = ProblemBody), (status = 409, body = ProblemBody, description = "The id was used before with another event"),
@@ -98,14 +101,13 @@ pub(super) async fn post_event(
     _: Producer,
     request: Request,
 ) -> Result<(StatusCode, Option<Fields>, axum::Json<AcceptedEvent>), Problem> {
-    let key = idempotency_key(request.headers())?;
+    let (key, trace) = (idempotency_key(request.headers())?, trace_parent(request.headers()));
     let bytes = body::read(request, EVENT_BODY_LIMIT).await?;
     let event = event_in(&bytes)?;
     let named = event.id.is_some();
-    let taken = state.ingest.accept(vec![event], key.as_deref()).await;
+    let taken = state.ingest.accept(vec![event], key.as_deref(), trace).await;
     let (field, keyed) = (|_: usize, name: &str| name.to_owned(), |_: usize| key.is_some() && !named);
     let mut taken = taken.map_err(|error| Problem::of_events(error, field, keyed))?;
-    counter!("revnoxa_events_total").increment(1);
     let accepted = taken.accepted.pop().expect("one event in, one out");
     Ok((StatusCode::ACCEPTED, taken.standing.as_ref().map(limits::fields), axum::Json(answer(accepted))))
 }
@@ -113,7 +115,10 @@ pub(super) async fn post_event(
 /// Posts up to 1,000 events, all or none.
 #[utoipa::path(
     post, path = "/v1/events/batch", tag = "events", request_body = PostBatch,
-    params(("Idempotency-Key" = Option<String>, Header, description = "As for one event, for the batch as a whole.")),
+    params(
+        ("Idempotency-Key" = Option<String>, Header, description = "As for one event, for the batch as a whole."),
+        ("traceparent" = Option<String>, Header, description = "As for one event.")
+    ),
     responses(
         (status = 202, body = AcceptedBatch), (status = 400, body = ProblemBody), (status = 401, body = ProblemBody),
         (status = 403, body = ProblemBody), (status = 409, body = ProblemBody, description = "An id was used before with another event"),
@@ -127,14 +132,13 @@ pub(super) async fn post_batch(
     _: Producer,
     request: Request,
 ) -> Result<(StatusCode, Option<Fields>, axum::Json<AcceptedBatch>), Problem> {
-    let key = idempotency_key(request.headers())?;
+    let (key, trace) = (idempotency_key(request.headers())?, trace_parent(request.headers()));
     let bytes = body::read(request, BATCH_BODY_LIMIT).await?;
     let events = events_in(&bytes)?;
     let named: Vec<bool> = events.iter().map(|event| event.id.is_some()).collect();
-    let taken = state.ingest.accept(events, key.as_deref()).await;
+    let taken = state.ingest.accept(events, key.as_deref(), trace).await;
     let keyed = |at: usize| key.is_some() && !named[at];
     let taken = taken.map_err(|error| Problem::of_events(error, field_of, keyed))?;
-    counter!("revnoxa_events_total").increment(taken.accepted.len() as u64);
     let events = taken.accepted.into_iter().map(answer).collect();
     let fields = taken.standing.as_ref().map(limits::fields);
     Ok((StatusCode::ACCEPTED, fields, axum::Json(AcceptedBatch { events })))
@@ -196,6 +200,13 @@ fn timestamp(text: &str) -> Option<Timestamp> {
 
 fn answer(accepted: Accepted) -> AcceptedEvent {
     AcceptedEvent { id: accepted.id, deliveries: accepted.deliveries }
+}
+
+/// What cannot be read, or is there twice, counts as if it was not there, as the standard has it.
+fn trace_parent(headers: &HeaderMap) -> Option<TraceParent> {
+    let mut values = headers.get_all("traceparent").iter();
+    let (first, second) = (values.next()?, values.next());
+    if second.is_some() { None } else { first.to_str().ok()?.parse().ok() }
 }
 
 /// <https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/>. Where the draft answers 409, to a request whose

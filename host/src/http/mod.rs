@@ -48,6 +48,7 @@ use crate::domain::address::AddressPolicy;
 use crate::ingest::{Ingest, NewEvent};
 use crate::limits::Quotas;
 use crate::store::{Store, StoreError};
+use crate::telemetry::METRICS;
 
 use auth::Tokens;
 use document::Document;
@@ -136,6 +137,14 @@ async fn in_time(request: Request, next: Next) -> Response {
     answer.unwrap_or_else(|_| Problem::Unavailable.into_response())
 }
 
+/// For operators.
+async fn counted(request: Request, next: Next) -> Response {
+    let _running = METRICS.request();
+    let response = next.run(request).await;
+    METRICS.responded(response.status().as_u16());
+    response
+}
+
 /// Every route, grouped by who calls.
 pub fn router(state: AppState) -> Router {
     let producer = OpenApiRouter::new().routes(routes!(events::post_event)).routes(routes!(events::post_batch));
@@ -191,6 +200,7 @@ pub fn router(state: AppState) -> Router {
         .layer(middleware::from_fn(in_time))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(nosniff)
+        .layer(middleware::from_fn(counted))
         .with_state(state)
 }
 

@@ -6,6 +6,7 @@
 //! keep in memory is bounded in each of its parts: headers, body, `Retry-After`.
 
 mod client;
+mod collector;
 mod failure;
 mod local;
 mod resolver;
@@ -27,6 +28,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::domain::address::{AddressPolicy, EndpointUrl};
 use crate::domain::outcome::{Answer, Outcome, SendError};
 use client::{Client, PoolKey, PoolKeyRef};
+pub use collector::CollectorClient;
 pub use local::{LocalApi, LocalApiError};
 use resolver::GuardedResolver;
 pub use resolver::ResolveError;

@@ -48,7 +48,7 @@ impl Kind {
         if connection.backend_name() == "SQLite" { Self::Sqlite } else { Self::Postgres }
     }
 
-    fn of_url(url: &str) -> Self {
+    pub(super) fn of_url(url: &str) -> Self {
         if url.starts_with("sqlite:") { Self::Sqlite } else { Self::Postgres }
     }
 
@@ -356,6 +356,6 @@ async fn set_up_postgres(connection: &mut AnyConnection, name: &str) -> Result<(
     Ok(())
 }
 
-fn sqlite_path(url: &str) -> PathBuf {
+pub(super) fn sqlite_path(url: &str) -> PathBuf {
     PathBuf::from(url.trim_start_matches("sqlite://"))
 }

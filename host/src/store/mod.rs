@@ -5,6 +5,8 @@
 //! through one connection in turn, several on PostgreSQL.
 
 mod attachments;
+mod backlog;
+mod backup;
 mod batch;
 mod catalog;
 mod components;
@@ -48,6 +50,8 @@ use crate::config::{KeyId, MasterKeys};
 use crate::domain::id::TenantId;
 
 pub use attachments::{AttachError, TENANT_SETTINGS_LIMIT};
+pub use backlog::Backlog;
+pub use backup::{BackupError, back_up};
 pub use batch::{Attempt, Finished};
 use catalog::Catalog;
 use database::{Database, Kind, PASS_WRITERS};

@@ -49,6 +49,17 @@ pub struct Want {
     pub credits: usize,
 }
 
+/// What the lanes of a host hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Load {
+    /// Deliveries whose attempt has not begun, and places promised to those that are about to come.
+    pub waiting: usize,
+    /// Attempts under way.
+    pub running: usize,
+    /// How many there may be.
+    pub limit: usize,
+}
+
 /// All lanes of this host.
 pub struct Lanes {
     limits: Limits,
@@ -290,6 +301,12 @@ impl Lanes {
         if !self.lanes.contains_key(&endpoint) {
             self.lane(tenant, endpoint).proven = true;
         }
+    }
+
+    /// What they hold now.
+    #[must_use]
+    pub fn load(&self) -> Load {
+        Load { waiting: self.held - self.running, running: self.running, limit: self.limits.in_flight }
     }
 
     /// Starts nothing any more and gives back what was queued.
@@ -537,6 +554,7 @@ mod tests {
             delivery: Delivery::new(NOW),
             claim: 1,
             lease_until: Timestamp::MAX,
+            trace: None,
         }
     }
 

@@ -1,6 +1,7 @@
 //! The store with its writer over a file of its own, on a clock that stands still.
 
 mod attachments;
+mod backlog;
 mod events;
 mod hours;
 mod leases;
@@ -123,7 +124,8 @@ impl World {
         let now = self.clock.now();
         let (id, event_type): (_, EventType) = (EventId::new(now), "incident.created".parse().unwrap());
         let body = request_body(&id, &event_type, now, data);
-        let event = Event { tenant: self.acme.clone(), id: id.clone(), event_type, body, fingerprint: None };
+        let event =
+            Event { tenant: self.acme.clone(), id: id.clone(), event_type, body, fingerprint: None, trace: None };
         let room = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
         self.writer.accept(vec![event], room).await.unwrap();
         id

@@ -26,7 +26,7 @@ async fn accept(world: &World) -> Result<Vec<Accepted>, AcceptError> {
     let now = world.clock.now();
     let (id, event_type): (_, EventType) = (EventId::new(now), "incident.created".parse().unwrap());
     let body = request_body(&id, &event_type, now, "1");
-    let event = Event { tenant: world.acme.clone(), id, event_type, body, fingerprint: None };
+    let event = Event { tenant: world.acme.clone(), id, event_type, body, fingerprint: None, trace: None };
     let room = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
     world.writer.accept(vec![event], room).await
 }

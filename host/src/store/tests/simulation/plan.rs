@@ -112,7 +112,7 @@ impl Posting {
             let id: EventId = format!("evt_{number}_{place}").parse().unwrap();
             let body = request_body(&id, &event_type, at(0), "{}");
             let fingerprint = Some(fingerprint(&[id.as_str().as_bytes()]));
-            Event { tenant: tenant.clone(), id, event_type: event_type.clone(), body, fingerprint }
+            Event { tenant: tenant.clone(), id, event_type: event_type.clone(), body, fingerprint, trace: None }
         };
         let events = (0..random.random_range(1..=4)).map(event).collect();
         Self { at_ms: random.random_range(0..POSTING_MS), events, deliveries: endpoints.len() }
