@@ -4,14 +4,13 @@
 //! batch and how far it came are one transaction, so a move that was cut short goes on where it stood. The database is
 //! served only once all is there and has been counted.
 
-use std::fs::File;
-
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 use uuid::Uuid;
 
 use super::batch::{Bound, Sized};
 use super::database::{self, Kind};
+use super::file::Lock;
 use super::{OpenError, Store, StoreError};
 
 /// Why a move does not begin or go on.
@@ -79,7 +78,7 @@ const TABLES: [Table; 14] = [
 pub struct Move {
     from: Store,
     to: Store,
-    _lock: Option<File>,
+    _lock: Option<Lock>,
 }
 
 impl Move {
