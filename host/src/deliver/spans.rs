@@ -74,7 +74,10 @@ impl AttemptSpan {
             Err(_) => self.plugins + outcome.duration,
         };
         if let Some(cause) = outcome.cause() {
-            self.span.fail(cause, error_text(outcome).unwrap_or_default());
+            // As in the log: a plugin's words may be the event's, or its settings'.
+            let by_plugin = matches!(outcome.result, Err(SendError::Plugin(_)));
+            let error = if by_plugin { Some("a plugin failed".to_owned()) } else { error_text(outcome) };
+            self.span.fail(cause, error.unwrap_or_default());
         }
         self.span.end(took);
     }
