@@ -89,6 +89,7 @@ impl Table {
         let mut table = Self { pool, tenants: Vec::new() };
         let (clock, _hand) = Clock::manual(at(0));
         let store = table.store(clock, Limits { in_flight: 1, per_endpoint: 1 });
+        store.check_master_keys().await.unwrap();
         for (tenant, endpoints) in TENANTS {
             let tenant: TenantId = tenant.parse().unwrap();
             store.create_tenant(&tenant, "").await.unwrap().unwrap();
