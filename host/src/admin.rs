@@ -1,5 +1,6 @@
 //! Subcommands that work on the database beside a running host.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -9,7 +10,7 @@ use crate::clock::Clock;
 use crate::config::{Config, DatabaseUrl};
 use crate::domain::lanes::Limits;
 use crate::domain::token::Scope;
-use crate::store::{Handover, Move, Store};
+use crate::store::{self, Handover, Move, Rekeyed, Store};
 
 /// Brings the schema up to date.
 pub async fn migrate(config: &Config) -> anyhow::Result<()> {
@@ -52,9 +53,38 @@ pub async fn give_up_move(config: &Config, from: &DatabaseUrl) -> anyhow::Result
     Ok(())
 }
 
+/// Makes `master_key` the key that everything is sealed under, beside running hosts, with a count of what it did.
+pub async fn rekey(config: &Config) -> anyhow::Result<()> {
+    let store = open(config).await?;
+    let bar = ProgressBar::new_spinner();
+    bar.set_style(ProgressStyle::with_template("{human_pos} values sealed again, {elapsed}").expect("valid"));
+    let rekeyed = store.rekey(config.database_url.reveal(), |values| bar.inc(values)).await;
+    bar.finish_and_clear();
+    store.close().await;
+    let Rekeyed { key, sealed, unreadable } = rekeyed?;
+    println!("everything is sealed under the master key {key}; {sealed} values were sealed again");
+    if unreadable > 0 {
+        println!("{unreadable} values could be opened with no key; they are as they were, and named in the log");
+    }
+    println!(
+        "previous keys are no longer needed: take `previous_master_keys` away and restart the hosts, one after the other"
+    );
+    Ok(())
+}
+
+/// Copies the SQLite database of the settings into a new file. A host may go on serving it.
+pub async fn back_up(config: &Config, to: &Path) -> anyhow::Result<()> {
+    let bytes = store::back_up(config.database_url.reveal(), to).await?;
+    println!(
+        "{} holds {bytes} bytes. Its secrets are encrypted: keep the master key, too, somewhere else.",
+        to.display()
+    );
+    Ok(())
+}
+
 async fn open(config: &Config) -> anyhow::Result<Store> {
-    let key = config.master_key.as_ref().context("setting `master_key` is missing")?;
+    let keys = config.master_keys().context("setting `master_key` is missing")?;
     // Nothing is delivered from here: the lanes stay empty.
     let limits = Limits { in_flight: config.max_in_flight, per_endpoint: config.max_in_flight_per_endpoint };
-    Ok(Store::open(config.database_url.reveal(), key, Clock::system(), Arc::new(Handover::new(limits))).await?)
+    Ok(Store::open(config.database_url.reveal(), &keys, Clock::system(), Arc::new(Handover::new(limits))).await?)
 }

@@ -14,17 +14,20 @@ use tokio_util::sync::CancellationToken;
 
 use crate::chain::Chain;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Rate};
 use crate::deliver::Deliver;
 use crate::domain::address::AddressPolicy;
 use crate::domain::lanes::Limits;
+use crate::domain::quota::Quota;
 use crate::domain::retry::RetrySchedule;
 use crate::http::settings::Site;
 use crate::http::{self, Access, AppState};
 use crate::ingest::Ingest;
-use crate::outbound::{Outbound, OutboundConfig};
+use crate::limits::{Counted, Quotas};
+use crate::outbound::{CollectorClient, Outbound, OutboundConfig};
 use crate::plugins::{BUILT_IN, Plugins};
 use crate::store::{Handover, Store, WriterTask};
+use crate::traces::Traces;
 use crate::{retention, telemetry};
 
 /// A running host.
@@ -33,6 +36,7 @@ pub struct App {
     config: Config,
     store: Arc<Store>,
     deliver: Arc<Deliver>,
+    traces: Traces,
     /// Soft: take nothing new and finish.
     soft: CancellationToken,
     /// Drop what runs.
@@ -46,13 +50,17 @@ pub struct App {
 /// Starts a host; when this returns it listens. `program` is this program's file, which is run again to compile plugins.
 pub async fn start(config: Config, clock: Clock, program: &Path) -> anyhow::Result<App> {
     config.check()?;
-    let key = config.master_key.as_ref().context(
+    let keys = config.master_keys().context(
         "setting `master_key` is missing: base64 of 32 bytes, such as `openssl rand -base64 32` makes; keep it",
     )?;
     let metrics = telemetry::metrics();
     let limits = Limits { in_flight: config.max_in_flight, per_endpoint: config.max_in_flight_per_endpoint };
     let handover = Arc::new(Handover::new(limits));
-    let store = Arc::new(Store::open_to_serve(config.database_url.reveal(), key, clock.clone(), handover).await?);
+    let store = Arc::new(Store::open_to_serve(config.database_url.reveal(), &keys, clock.clone(), handover).await?);
+    let traces = match &config.otlp_endpoint {
+        Some(collector) => Traces::to(collector, config.trace_one_in, CollectorClient::new()?)?,
+        None => Traces::off(),
+    };
     let policy = if config.allow_insecure_endpoints {
         tracing::warn!("`allow_insecure_endpoints` is on: tenants can reach this machine's network");
         AddressPolicy::AllowInsecure
@@ -66,7 +74,7 @@ pub async fn start(config: Config, clock: Clock, program: &Path) -> anyhow::Resu
         dns_servers: config.dns_servers.clone(),
     })?;
     let machine_code = config.data_dir.join("plugins");
-    let plugins = Plugins::new(config.plugins.clone(), program, Some((&machine_code, key)), clock.clone())?;
+    let plugins = Plugins::new(config.plugins.clone(), program, Some((&machine_code, &keys)), clock.clone())?;
     for (name, component) in BUILT_IN {
         store.keep_built_in(&name.parse()?, Bytes::from_static(component)).await?;
     }
@@ -79,6 +87,7 @@ pub async fn start(config: Config, clock: Clock, program: &Path) -> anyhow::Resu
         outbound,
         chain.clone(),
         clock.clone(),
+        traces.clone(),
         RetrySchedule::new(config.retry_delays.clone()),
         config.attempt_timeout,
         config.lease,
@@ -87,7 +96,11 @@ pub async fn start(config: Config, clock: Clock, program: &Path) -> anyhow::Resu
         .await
         .with_context(|| format!("cannot listen on {} (setting `listen`)", config.listen))?;
     let address = listener.local_addr()?;
-    let ingest = Ingest::new(store.clone(), writer, clock.clone());
+    let quotas = |counted, rate: Option<Rate>| {
+        rate.map(|rate| Quotas::new(counted, Quota::new(rate.count(), rate.time()), clock.clone()))
+    };
+    let events = quotas(Counted::Events, config.event_rate_limit);
+    let ingest = Ingest::new(store.clone(), writer, clock.clone(), events, traces.clone());
     let state = AppState::new(
         store.clone(),
         ingest,
@@ -96,6 +109,7 @@ pub async fn start(config: Config, clock: Clock, program: &Path) -> anyhow::Resu
         Access {
             policy,
             operator_token: config.operator_token.clone(),
+            calls: quotas(Counted::Calls, config.api_rate_limit),
             site: Site::new(config.public_url.as_ref(), address, &config.frame_ancestors),
         },
         metrics.clone(),
@@ -124,6 +138,11 @@ pub async fn start(config: Config, clock: Clock, program: &Path) -> anyhow::Resu
         "the dispatcher"
     });
     tasks.spawn(telemetry::upkeep(metrics.clone(), soft.clone()));
+    let (backlog, backlog_soft) = (store.clone(), soft.clone());
+    tasks.spawn(async move {
+        backlog_soft.run_until_cancelled(backlog.watch_backlog()).await;
+        "the count of what is due"
+    });
     let (poll, poll_soft) = (deliver.clone(), soft.clone());
     tasks.spawn(async move {
         poll.poll(poll_soft).await;
@@ -153,7 +172,7 @@ pub async fn start(config: Config, clock: Clock, program: &Path) -> anyhow::Resu
         }
         "the HTTP server"
     });
-    Ok(App { address, config, store, deliver, soft, hurry, writer_stop, writers: writer_tasks, tasks })
+    Ok(App { address, config, store, deliver, traces, soft, hurry, writer_stop, writers: writer_tasks, tasks })
 }
 
 impl App {
@@ -226,6 +245,7 @@ impl App {
             tracing::warn!(error = &error as &dyn std::error::Error, "the last hourly counts of attempts are lost");
         }
         self.store.close().await;
+        self.traces.end().await;
         failed.map_or(Ok(()), |error| Err(error).context("a part of the host panicked"))
     }
 }

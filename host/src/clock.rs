@@ -86,6 +86,11 @@ impl Hand {
     pub fn advance(&self, by: Duration) {
         self.0.send_modify(|now| *now = now.saturating_add(by).unwrap_or(Timestamp::MAX));
     }
+
+    /// Sets the clock, forward or back, as a machine's is corrected, and wakes whoever waits for a time that it shows now.
+    pub fn set(&self, to: Timestamp) {
+        self.0.send_replace(to_millisecond(to));
+    }
 }
 
 fn to_millisecond(at: Timestamp) -> Timestamp {

@@ -1,6 +1,8 @@
 //! Taking events in: checks what the catalogue knows, builds the final request body, and has it stored.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
@@ -8,7 +10,11 @@ use tokio::sync::Semaphore;
 use crate::clock::Clock;
 use crate::domain::event::{Event, EventType, fingerprint, request_body};
 use crate::domain::id::{EventId, TenantId};
+use crate::domain::trace::TraceParent;
+use crate::limits::{OverLimit, Quotas, Standing};
 use crate::store::{AcceptError, Accepted, FAN_OUT_LIMIT, Store, StoreError, Writer};
+use crate::telemetry::METRICS;
+use crate::traces::{Span, Traces};
 
 /// Payload waiting to be stored at most, in KiB; whoever brings more is told to come back.
 const WAITING_KIB: usize = 64 * 1024;
@@ -27,6 +33,14 @@ pub struct NewEvent<'r> {
     pub data: &'r str,
 }
 
+/// Events that were taken: they are on disk.
+pub struct Taken {
+    /// In the order posted.
+    pub accepted: Vec<Accepted>,
+    /// Where the tenant stands that has least left of its quota. `None`: there are no quotas.
+    pub standing: Option<Standing>,
+}
+
 /// Why none of a request's events was taken. Indexes count from 0.
 #[derive(Debug, thiserror::Error)]
 pub enum IngestError {
@@ -36,7 +50,10 @@ pub enum IngestError {
     /// The type of this event is not in the catalogue, or retired, or the test event's.
     #[error("no such event type")]
     UnknownType(usize),
-    /// The id or idempotency key of this event belongs to an earlier request with another body.
+    /// With this event and its others, its tenant would have more than its quota.
+    #[error("{1}")]
+    OverLimit(usize, OverLimit),
+    /// The id of this event, or the one that it gets from the idempotency key, belongs to an earlier request with another body.
     #[error("the id was used with another body")]
     Conflict(usize),
     /// Together they would make too many deliveries.
@@ -55,38 +72,65 @@ pub struct Ingest {
     store: Arc<Store>,
     writer: Writer,
     clock: Clock,
+    quotas: Option<Quotas>,
+    traces: Traces,
     room: Arc<Semaphore>,
 }
 
 impl Ingest {
-    /// Stores into `store` by `writer`.
+    /// Stores into `store` by `writer` what is within each tenant's quota, if there are quotas.
     #[must_use]
-    pub fn new(store: Arc<Store>, writer: Writer, clock: Clock) -> Self {
-        Self { store, writer, clock, room: Arc::new(Semaphore::new(WAITING_KIB)) }
+    pub fn new(store: Arc<Store>, writer: Writer, clock: Clock, quotas: Option<Quotas>, traces: Traces) -> Self {
+        Self { store, writer, clock, quotas, traces, room: Arc::new(Semaphore::new(WAITING_KIB)) }
     }
 
-    /// Stores all events or none; when this returns `Ok` they are on disk.
+    /// Stores all events or none; when this returns `Ok` they are on disk. What gets as far as the database counts, whatever
+    /// becomes of it there.
     ///
     /// With an idempotency key, an event without an id of its own gets one that follows from the key, its tenant and its
     /// place in the request: the same request finds its own events again, as long as the history keeps them.
+    ///
+    /// What is made of new events goes on with the trace of the request.
     pub async fn accept(
         &self,
         events: Vec<NewEvent<'_>>,
         idempotency_key: Option<&str>,
-    ) -> Result<Vec<Accepted>, IngestError> {
+        trace: Option<TraceParent>,
+    ) -> Result<Taken, IngestError> {
+        let began = Instant::now();
+        let mut span = self.traces.post(trace, self.clock.now());
+        if let [event] = &events[..] {
+            span.note("revnoxa.tenant", &event.tenant);
+            span.note("revnoxa.event_type", &event.event_type);
+        }
+        let result = self.keep(events, idempotency_key, span.context()).await;
+        observe(&result, began, span);
+        result
+    }
+
+    async fn keep(
+        &self,
+        events: Vec<NewEvent<'_>>,
+        idempotency_key: Option<&str>,
+        trace: Option<TraceParent>,
+    ) -> Result<Taken, IngestError> {
         for (index, event) in events.iter().enumerate() {
             if event.event_type.is_test() || !self.store.is_event_type(&event.event_type).await? {
                 return Err(IngestError::UnknownType(index));
             }
         }
+        let standing = match &self.quotas {
+            Some(quotas) => count(quotas, &events)?,
+            None => None,
+        };
         let size_kib = events.iter().map(|event| event.data.len() / 1024 + 1).sum::<usize>().min(WAITING_KIB);
         let stored = async {
             let size_kib = u32::try_from(size_kib).unwrap_or(u32::MAX);
             let room = self.room.clone().acquire_many_owned(size_kib).await.map_err(|_| AcceptError::Unavailable)?;
-            self.writer.accept(self.finish(events, idempotency_key), room).await
+            self.writer.accept(self.finish(events, idempotency_key, trace), room).await
         };
         match tokio::time::timeout(self.store.patience(), stored).await {
-            Ok(Ok(accepted)) => Ok(accepted),
+            Ok(Ok(accepted)) => Ok(Taken { accepted, standing }),
             Ok(Err(AcceptError::UnknownTenant(index))) => Err(IngestError::UnknownTenant(index)),
             Ok(Err(AcceptError::Conflict(index))) => Err(IngestError::Conflict(index)),
             Ok(Err(AcceptError::TooManyDeliveries)) => Err(IngestError::TooManyDeliveries),
@@ -94,7 +138,12 @@ impl Ingest {
         }
     }
 
-    fn finish(&self, events: Vec<NewEvent<'_>>, idempotency_key: Option<&str>) -> Vec<Event> {
+    fn finish(
+        &self,
+        events: Vec<NewEvent<'_>>,
+        idempotency_key: Option<&str>,
+        trace: Option<TraceParent>,
+    ) -> Vec<Event> {
         let now = self.clock.now();
         let keyed = idempotency_key.map(|key| (key, request_fingerprint(&events)));
         let finish = |(index, event): (usize, NewEvent<'_>)| {
@@ -110,10 +159,53 @@ impl Ingest {
                 (None, None) => (EventId::new(now), None),
             };
             let body = request_body(&id, &event.event_type, event.timestamp.unwrap_or(now), event.data);
-            Event { tenant: event.tenant, id, event_type: event.event_type, body, fingerprint }
+            Event { tenant: event.tenant, id, event_type: event.event_type, body, fingerprint, trace }
         };
         events.into_iter().enumerate().map(finish).collect()
     }
+}
+
+/// Takes each event off its tenant's quota, or none of them.
+fn count(quotas: &Quotas, events: &[NewEvent<'_>]) -> Result<Option<Standing>, IngestError> {
+    if let [event] = events {
+        let taken = quotas.take(&event.tenant, 1);
+        return taken.map(Some).map_err(|over| IngestError::OverLimit(0, over));
+    }
+    // Of each tenant the first event and how many there are.
+    let mut tenants = BTreeMap::<&TenantId, (usize, u32)>::new();
+    for (index, event) in events.iter().enumerate() {
+        tenants.entry(&event.tenant).or_insert((index, 0)).1 += 1;
+    }
+    let wanted: Vec<(&TenantId, u32)> = tenants.iter().map(|(tenant, (_, units))| (*tenant, *units)).collect();
+    quotas.take_all(&wanted).map_err(|over| {
+        let first = tenants.get(over.tenant()).map_or(0, |(first, _)| *first);
+        IngestError::OverLimit(first, over)
+    })
+}
+
+/// For operators: what came of a post, and how long it took.
+fn observe(result: &Result<Taken, IngestError>, began: Instant, mut span: Span) {
+    let took = began.elapsed();
+    match result {
+        Ok(Taken { accepted, .. }) => {
+            METRICS.posts_accepted.increment(1);
+            METRICS.events.increment(accepted.len() as u64);
+            METRICS.acknowledgement_duration.record(took.as_secs_f64());
+            span.count("revnoxa.events", accepted.len() as i64);
+            if let [event] = &accepted[..] {
+                span.note("revnoxa.event", &event.id);
+            }
+        }
+        Err(error @ (IngestError::Unavailable | IngestError::Store(_))) => {
+            METRICS.posts_unavailable.increment(1);
+            span.fail("unavailable", error);
+        }
+        Err(error) => {
+            METRICS.posts_refused.increment(1);
+            span.fail("refused", error);
+        }
+    }
+    span.end(took);
 }
 
 /// Tells one event's request from another's: a timestamp we filled in does not count.

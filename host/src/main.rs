@@ -32,6 +32,12 @@ enum Command {
     Listen,
     /// Brings the database's schema up to date and ends.
     Migrate,
+    /// Copies the SQLite database into a new file, while a host may serve it. To restore it stop the host, remove the database with
+    /// its -wal and -shm files, and put the copy in its place.
+    Backup {
+        /// The new file.
+        to: PathBuf,
+    },
     /// Moves all that a SQLite file holds into the PostgreSQL database of the settings. Stop the host first. Cut short, it goes on
     /// where it stood.
     Move {
@@ -42,6 +48,9 @@ enum Command {
         #[arg(long)]
         give_up: bool,
     },
+    /// Seals everything under `master_key` that is sealed under one of `previous_master_keys`, while hosts go on. Restart every host
+    /// with both first. Cut short, it goes on where it stood.
+    Rekey,
     /// Makes API tokens.
     #[command(subcommand)]
     Token(TokenCommand),
@@ -128,8 +137,10 @@ async fn command(arguments: Arguments) -> anyhow::Result<()> {
             http::listen::run(&host.url, &host.tenant, &host.tenant_token, signals.next()).await
         }
         Command::Migrate => admin::migrate(&config).await,
+        Command::Backup { to } => admin::back_up(&config, &to).await,
         Command::Move { from, give_up: false } => admin::move_from(&config, &from).await,
         Command::Move { from, give_up: true } => admin::give_up_move(&config, &from).await,
+        Command::Rekey => admin::rekey(&config).await,
         Command::Token(TokenCommand::Create { scope, tenant }) => {
             let scope = match (scope, tenant) {
                 (ScopeName::Operator, None) => Scope::Operator,

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::store::{Purged, Store, StoreError};
+use crate::telemetry::METRICS;
 
 /// Between two looks.
 const PERIOD: SignedDuration = SignedDuration::from_mins(10);
@@ -63,6 +64,7 @@ async fn finish_deletions(store: &Store) -> Result<(), StoreError> {
 async fn purge(store: &Store, before: Timestamp) -> Result<(), StoreError> {
     for tenant in store.tenants_with_old_events(before).await? {
         while let Purged::Some(events) = store.purge_old_events(&tenant, before).await? {
+            METRICS.purged_events.increment(events);
             tracing::debug!(tenant.id = %tenant, events, "deleted old events");
             tokio::time::sleep(BREATH).await;
         }

@@ -36,7 +36,7 @@ pub(crate) enum Manner {
 }
 
 /// What was answered.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Tally {
     /// Tenant and id of each event that was answered 202.
     pub(crate) acknowledged: Vec<(&'static str, String)>,
@@ -107,6 +107,11 @@ impl Load {
     /// How many events were acknowledged so far.
     pub(crate) fn acknowledged(&self) -> usize {
         self.posting.tally.lock().unwrap().acknowledged.len()
+    }
+
+    /// What was answered so far.
+    pub(crate) fn tally(&self) -> Tally {
+        self.posting.tally.lock().unwrap().clone()
     }
 
     /// A fault has just ended: fails the test unless each host takes an event and it arrives, in time.

@@ -1,12 +1,15 @@
 //! Several hosts on one PostgreSQL, and what goes wrong between them: processes, the database, the network, the clock. Each test
 //! has a server of its own. `CLUSTER_ROUNDS=50` makes each fault happen so often.
 
+mod backup;
 mod changes;
 mod clock;
 mod customers;
 mod database;
 mod healthy;
 mod load;
+mod master_key;
+mod migrations;
 mod moving;
 mod network;
 mod plans;

@@ -36,6 +36,26 @@ async fn a_killed_hosts_deliveries_are_made_by_the_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn hosts_killed_all_at_once_take_up_what_they_left() {
+    let Some((_server, url)) = database() else { return };
+    let machines = [hasty(&url), hasty(&url)];
+    let mut processes = [machines[0].serve().await, machines[1].serve().await];
+    let customers = Customers::moody(&machines[0], &url).await;
+    let load = Load::on(&[&machines[0], &machines[1]], Manner::Once).await;
+    let (mut random, rounds) = (random(), rounds(3));
+    for _ in 0..rounds {
+        sleep(Duration::from_millis(random.random_range(50..800))).await;
+        let [one, other] = processes;
+        tokio::join!(one.kill9(), other.kill9());
+        processes = [machines[0].serve().await, machines[1].serve().await];
+        load.recovers(&customers).await;
+    }
+    let tally = load.stop().await;
+    customers.check(&tally, Cost { faults: rounds, stranded: 2 * rounds * AT_ONCE }).await;
+    assert_eq!(tally.refusals(), 0, "nobody alive refuses");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_rolling_restart_goes_unnoticed() {
     let Some((_server, url)) = database() else { return };
     let machines: [Machine; 2] = [host(&url), host(&url)];

@@ -156,13 +156,19 @@ async fn an_idempotency_key_covers_a_whole_batch() {
     let receiver = Receiver::answering([200]).await;
     let endpoint = host.tenant("acme").await.endpoint(&receiver).await;
     let producer = host.producer().await;
-    let post = async |events: Value| {
-        let request = producer.request("POST", "/v1/events/batch").header("Idempotency-Key", "batch");
+    let post = async |key: &str, events: Value| {
+        let request = producer.request("POST", "/v1/events/batch").header("Idempotency-Key", key);
         request.json(&json!({"events": events})).send().await
     };
-    let first = post(json!([event(1), event(2)])).await.expect(202);
-    assert_eq!(post(json!([event(1), event(2)])).await.expect(202).json, first.json);
-    post(json!([event(1), event(3)])).await.expect_problem(409, "idempotency-conflict");
+    let first = post("batch", json!([event(1), event(2)])).await.expect(202);
+    assert_eq!(post("batch", json!([event(1), event(2)])).await.expect(202).json, first.json);
+    let reused = post("batch", json!([event(1), event(3)])).await.expect_problem(422, "idempotency-key-reused");
+    assert_eq!(reused.blamed_field(), "Idempotency-Key");
+    // An event with an id of its own goes by that.
+    let with_id = |data: u8| json!({"tenant": "acme", "type": "incident.resolved", "id": "mine", "data": data});
+    producer.post("/v1/events", with_id(1)).await.expect(202);
+    let conflict = post("other", json!([event(4), with_id(2)])).await.expect_problem(409, "idempotency-conflict");
+    assert_eq!(conflict.blamed_field(), "events[1].id");
     receiver.wait_for(2).await;
     let marker = endpoint.tenant.event("incident.created", json!({})).await;
     endpoint.delivery_in("succeeded", &marker).await;

@@ -1,68 +1,69 @@
-//! An acknowledged event survives `kill -9`.
+//! An acknowledged event survives `kill -9`, whenever it comes, and a power cut. `CRASH_ROUNDS=200` kills and cuts so often.
 
-use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::time::Duration;
 
-use rand::{RngExt, SeedableRng, rngs::StdRng};
-use revnoxa_tests::{Client, Machine, Receiver, eventually};
-use serde_json::json;
-use tokio::{task::JoinSet, time::sleep};
+use rand::RngExt;
+use revnoxa_tests::{Disk, Machine, eventually, on_postgres};
+use tokio::time::sleep;
 
-const KILLS: usize = 20;
-const PRODUCERS: usize = 8;
+use crate::load::{Load, hasty, random, rounds};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_acknowledged_event_is_delivered_after_kill_9_at_twenty_random_moments() {
-    let machine = Machine::new()
-        .set("REVNOXA_LEASE", "2s")
-        .set("REVNOXA_ATTEMPT_TIMEOUT", "1s")
-        .set("REVNOXA_RETRY_DELAYS", "1s,1s,1s,1s");
-    // Every third answer is a failure at first, so that each kill also finds deliveries that wait for a retry.
-    let answers = (0..3_000).map(|n| if n % 3 == 0 { 500 } else { 200 });
-    let receiver = Receiver::answering(answers.chain([200])).await;
-    let mut random = StdRng::seed_from_u64(0x5eed);
-    let acknowledged = Acknowledged::default();
-
+async fn every_acknowledged_event_is_delivered_after_kill_9_at_random_moments() {
+    let machine = hasty(Machine::new());
     let mut host = machine.serve().await;
-    machine.tenant("acme").await.endpoint(&receiver).await;
-    let producer = machine.producer().await;
-    for kill in 0..KILLS {
-        let mut producers = JoinSet::new();
-        for _ in 0..PRODUCERS {
-            producers.spawn(post_until_it_dies(producer.clone(), acknowledged.clone(), kill));
-        }
+    let mut load = Load::on(&machine).await;
+    let (mut random, crashes) = (random(), rounds(20));
+    for _ in 0..crashes {
+        load.begin();
         // The moment is the point of this test, not something to wait for.
         sleep(Duration::from_millis(random.random_range(5..250))).await;
         host.kill9().await;
-        producers.join_all().await;
+        load.end().await;
         host = machine.serve().await;
     }
-    let endpoint = &machine.operator().all("/v1/tenants/acme/endpoints").await[0];
-    let path = format!("/v1/tenants/acme/endpoints/{}/deliveries", endpoint["id"].as_str().unwrap());
-    eventually("all deliveries to be done", async || {
-        let waiting = machine.operator().get(&format!("{path}?state=pending&limit=1")).await.expect(200);
-        waiting["items"].as_array()?.is_empty().then_some(())
-    })
-    .await;
-    let requests = receiver.received();
-    let delivered: HashSet<&str> = requests.iter().filter_map(|request| request.header("webhook-id")).collect();
-    let acknowledged = acknowledged.lock().unwrap();
-    assert!(acknowledged.len() >= KILLS, "there was a load: {}", acknowledged.len());
-    let lost: Vec<&String> = acknowledged.iter().filter(|id| !delivered.contains(id.as_str())).collect();
-    assert!(lost.is_empty(), "{} of {} acknowledged events are lost: {lost:?}", lost.len(), acknowledged.len());
+    load.check(crashes).await;
 }
 
-type Acknowledged = Arc<Mutex<Vec<String>>>;
-
-async fn post_until_it_dies(producer: Client, acknowledged: Acknowledged, kill: usize) {
-    loop {
-        let event = json!({"tenant": "acme", "type": "incident.created", "data": {"before_kill": kill}});
-        match producer.request("POST", "/v1/events").json(&event).try_send().await {
-            Ok(reply) => acknowledged.lock().unwrap().push(reply.expect(202).text_of("id").to_owned()),
-            Err(_) => return,
-        }
+/// What the kernel had and the disk had not is gone, all of it or some.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_acknowledged_event_is_delivered_after_power_cuts_at_random_moments() {
+    if on_postgres() {
+        return;
     }
+    let (machine, disk) = Disk::under(hasty(Machine::on_a_file()));
+    let mut host = machine.serve().await;
+    let mut load = Load::on(&machine).await;
+    let (mut random, crashes) = (random(), rounds(6));
+    for crash in 0..crashes {
+        load.begin();
+        sleep(Duration::from_millis(random.random_range(5..400))).await;
+        host.kill9().await;
+        let acknowledged = load.end().await;
+        disk.cut_power(|| crash % 2 == 1 && random.random_bool(0.5));
+        host = machine.serve().await;
+        // At once: what was delivered before the cut is to be remembered, too.
+        let lost = load.lost(&acknowledged).await;
+        assert!(lost.is_empty(), "{} of {} events are lost: {lost:?}", lost.len(), acknowledged.len());
+    }
+    load.check(crashes).await;
+}
+
+/// The test above can fail.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_only_says_that_it_synced_loses_events() {
+    if on_postgres() {
+        return;
+    }
+    let (machine, disk) = Disk::under(hasty(Machine::on_a_file()));
+    let host = machine.serve().await;
+    let mut load = Load::on(&machine).await;
+    disk.lie();
+    load.begin();
+    eventually("some events", async || (load.acknowledged() >= 20).then_some(())).await;
+    host.kill9().await;
+    let acknowledged = load.end().await;
+    disk.cut_power(|| false);
+    let _host = machine.serve().await;
+    assert_eq!(load.lost(&acknowledged).await.len(), acknowledged.len());
 }

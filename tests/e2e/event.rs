@@ -81,13 +81,37 @@ async fn an_idempotency_key_is_kept_for_a_day_and_through_a_restart() {
     assert_eq!(post("key 1", "acme", 1).await.expect(202).json, first.json);
     assert_ne!(post("key 2", "acme", 1).await.expect(202)["id"], first["id"], "another key, another event");
     assert_ne!(post("key 1", "bob", 1).await.expect(202)["id"], first["id"], "keys belong to a tenant");
-    post("key 1", "acme", 2).await.expect_problem(409, "idempotency-conflict");
+    post("key 1", "acme", 2).await.expect_problem(422, "idempotency-key-reused");
 
     host.restart().await;
     host.advance(Duration::from_hours(23)).await;
     assert_eq!(post("key 1", "acme", 1).await.expect(202).json, first.json);
-    post("key 1", "acme", 2).await.expect_problem(409, "idempotency-conflict");
+    post("key 1", "acme", 2).await.expect_problem(422, "idempotency-key-reused");
     assert_eq!(receiver.wait_for(2).await.len(), 2);
+}
+
+/// <https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/>
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idempotency_key_is_a_string_in_quotes_or_bare() {
+    let host = Host::start().await;
+    host.tenant("acme").await;
+    let producer = host.producer().await;
+    let event = json!({"tenant": "acme", "type": "incident.created", "data": {}});
+    let post = |key: &str| producer.request("POST", "/v1/events").header("Idempotency-Key", key).json(&event);
+    let first = post(r#""8e03978e""#).send().await.expect(202);
+    for same in ["8e03978e", r#""8e03978e";attempt=2"#] {
+        assert_eq!(post(same).send().await.expect(202).json, first.json, "{same}");
+    }
+    for none in ["", r#""""#, r#""8e03978e"#, r#""a", "b""#, "schlüssel", &"k".repeat(256)] {
+        let refused = post(none).send().await.expect_problem(400, "invalid-request");
+        assert_eq!(refused.blamed_field(), "Idempotency-Key", "{none}");
+    }
+    let twice = post("a").header("Idempotency-Key", "b").send().await.expect_problem(400, "invalid-request");
+    assert_eq!(twice.blamed_field(), "Idempotency-Key");
+    let batch = json!({"events": [event]});
+    let batch =
+        producer.request("POST", "/v1/events/batch").header("Idempotency-Key", r#"""#).json(&batch).send().await;
+    batch.expect_problem(400, "invalid-request");
 }
 
 #[tokio::test(flavor = "multi_thread")]

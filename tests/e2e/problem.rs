@@ -175,6 +175,41 @@ async fn conflicts() {
       "type": "https://revnoxa.com/problems/idempotency-conflict"
     }
     "#);
+    let keyed = |n: u8| {
+        let event = json!({"tenant": "acme", "type": "incident.created", "data": n});
+        producer.request("POST", "/v1/events").header("Idempotency-Key", "\"8e03978e\"").json(&event).send()
+    };
+    keyed(1).await.expect(202);
+    insta::assert_snapshot!(body(&keyed(2).await), @r#"
+    {
+      "detail": "`Idempotency-Key`: was used before with another request",
+      "errors": [
+        {
+          "field": "Idempotency-Key",
+          "rule": "was used before with another request"
+        }
+      ],
+      "status": 422,
+      "title": "Used before with another request",
+      "type": "https://revnoxa.com/problems/idempotency-key-reused"
+    }
+    "#);
+    let unreadable =
+        producer.request("POST", "/v1/events").header("Idempotency-Key", "\"").json(&event(1)).send().await;
+    insta::assert_snapshot!(body(&unreadable), @r#"
+    {
+      "detail": "`Idempotency-Key`: must be one string of 1 to 255 visible ASCII characters, in double quotes or bare",
+      "errors": [
+        {
+          "field": "Idempotency-Key",
+          "rule": "must be one string of 1 to 255 visible ASCII characters, in double quotes or bare"
+        }
+      ],
+      "status": 400,
+      "title": "The request is not readable",
+      "type": "https://revnoxa.com/problems/invalid-request"
+    }
+    "#);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -144,6 +144,30 @@ fn a_url_has_a_longest_length_as_written_and_as_kept() {
 }
 
 #[test]
+fn a_url_that_was_saved_is_read_whatever_the_rules_say_now_and_judged_before_it_is_used() {
+    use UrlRefused::*;
+    for (text, expected) in [
+        ("https://example.com/hook?a=b", None),
+        ("http://example.com/", Some(NotHttps)),
+        ("https://example.com:22/", Some(Port)),
+        ("https://169.254.169.254/latest/meta-data/", Some(Host)),
+        ("https://[::ffff:808:808]/", Some(Host)),
+        ("https://user:password@example.com/", Some(UserInfo)),
+        ("https://user@example.com/", Some(UserInfo)),
+        ("https://:password@example.com/", Some(UserInfo)),
+        ("https://metadata.google.internal/", Some(Host)),
+        ("ftp://example.com/", Some(NotHttps)),
+        ("mailto:hook@example.com", Some(NotHttps)),
+    ] {
+        let url = EndpointUrl::restore(text).unwrap();
+        assert_eq!((url.as_str(), url.check(AddressPolicy::PublicOnly).err()), (text, expected));
+    }
+    for text in ["", "no url", "https://", "//example.com"] {
+        assert_eq!(EndpointUrl::restore(text), Err(Malformed), "{text:?}");
+    }
+}
+
+#[test]
 fn the_development_setting_opens_loopback_and_private_receivers_and_nothing_else() {
     let insecure = |text: &str| EndpointUrl::parse(text, AddressPolicy::AllowInsecure);
     for text in [

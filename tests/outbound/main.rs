@@ -2,6 +2,7 @@
 //! in `e2e`.
 
 mod addresses;
+mod registry;
 mod requests;
 mod resolving;
 mod support;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::support::{OK, Receiver, answer, config, corpus, error, field, insecure, post, read_request};
+use crate::support::{OK, Receiver, answer, config, corpus, error, field, insecure, numbered, post, read_request};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use revnoxa_host::domain::address::{AddressPolicy, EndpointUrl};
@@ -15,6 +15,7 @@ use revnoxa_host::outbound::{Outbound, OutboundConfig, RESPONSE_BODY_LIMIT};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 
 /// Of the tests in which an attempt runs into its limit.
 const SHORT: Duration = Duration::from_millis(400);
@@ -310,4 +311,58 @@ async fn the_duration_runs_from_the_connect_to_the_end_of_the_body() {
     let started = Instant::now();
     let outcome = post(&insecure(), "acme", &receiver.url()).await;
     assert!(outcome.duration >= Duration::from_millis(100) && outcome.duration <= started.elapsed());
+}
+
+/// The whole response that repeats the number of the request.
+fn repeating(request: &str) -> String {
+    let number = request.lines().find_map(|line| line.strip_prefix("x-number: ")).expect("a number");
+    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{number}", number.len())
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_too_late_is_credited_to_no_other_request() {
+    let connections = AtomicUsize::new(0);
+    let receiver = Receiver::start(move |mut stream| {
+        let is_first = connections.fetch_add(1, Ordering::SeqCst) == 0;
+        async move {
+            while let Some(request) = read_request(&mut stream).await {
+                if is_first {
+                    tokio::time::sleep(SHORT * 2).await;
+                }
+                // The host may be gone.
+                let _ = stream.write_all(repeating(&request).as_bytes()).await;
+            }
+        }
+    })
+    .await;
+    let outbound = hasty();
+    assert_eq!(numbered(&outbound, &receiver.url(), 0).await, Err(SendError::TimedOut(SHORT)));
+    for number in 1..50 {
+        assert_eq!(numbered(&outbound, &receiver.url(), number).await, Ok(number.to_string()));
+        tokio::time::sleep(SHORT / 20).await;
+    }
+    assert_eq!(receiver.accepted(), 2);
+}
+
+#[tokio::test]
+async fn many_requests_at_once_each_get_their_own_answer() {
+    let receiver = Receiver::start(|mut stream| async move {
+        while let Some(request) = read_request(&mut stream).await {
+            // In pieces, so that answers of several connections arrive in turns.
+            for piece in repeating(&request).as_bytes().chunks(7) {
+                stream.write_all(piece).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+        }
+    })
+    .await;
+    let (outbound, url) = (Arc::new(insecure()), receiver.url());
+    let mut posts = JoinSet::new();
+    for number in 0..100 {
+        let (outbound, url) = (Arc::clone(&outbound), url.clone());
+        posts.spawn(async move { (number, numbered(&outbound, &url, number).await) });
+    }
+    for (number, answer) in posts.join_all().await {
+        assert_eq!(answer, Ok(number.to_string()));
+    }
 }

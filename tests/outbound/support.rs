@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use revnoxa_host::domain::address::{AddressPolicy, EndpointUrl};
 use revnoxa_host::domain::outcome::{Answer, Outcome, SendError};
 use revnoxa_host::outbound::{Outbound, OutboundConfig};
@@ -59,6 +59,14 @@ pub(crate) async fn answer(outbound: &Outbound, url: &str) -> Answer {
 
 pub(crate) async fn error(outbound: &Outbound, url: &str) -> SendError {
     post(outbound, "acme", url).await.result.unwrap_err()
+}
+
+/// The body of the answer to a request with this number, in the header `x-number`.
+pub(crate) async fn numbered(outbound: &Outbound, url: &str, number: usize) -> Result<String, SendError> {
+    let url = EndpointUrl::parse(url, AddressPolicy::AllowInsecure).unwrap();
+    let headers = HeaderMap::from_iter([(HeaderName::from_static("x-number"), HeaderValue::from(number))]);
+    let answer = outbound.post("acme", &url, headers, Bytes::from_static(b"{}")).await.result?;
+    Ok(String::from_utf8(answer.body.to_vec()).unwrap())
 }
 
 /// A TCP server that counts its connections and gives each of them to the script.

@@ -4,14 +4,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::support::{OK, Receiver, answer, config, error, insecure, post, read_request};
+use crate::support::{OK, Receiver, answer, config, error, insecure, numbered, post, read_request};
 use bytes::Bytes;
+use h2::server::SendResponse;
 use revnoxa_host::domain::address::AddressPolicy;
 use revnoxa_host::domain::outcome::SendError;
 use revnoxa_host::outbound::{Outbound, OutboundConfig, OutboundError, RESPONSE_BODY_LIMIT};
 use revnoxa_tests::Authority;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio_rustls::server::TlsStream;
 
 /// An HTTPS receiver and its certificate authority.
@@ -102,8 +104,42 @@ async fn http2_requests_share_a_connection_and_a_long_body_does_not_end_it() {
     assert_eq!(https.receiver.accepted(), 1);
 }
 
-/// After a GOAWAY that says "nothing was processed" (RFC 9113 §6.8) reqwest would send again, up to twice more, but a
-/// receiver can say so of a request that it has read.
+/// Over HTTP/2 the stream says which answer is whose, in whatever order they come.
+#[tokio::test]
+async fn http2_answers_in_another_order_are_credited_to_their_own_requests() {
+    const AT_ONCE: usize = 16;
+    let https = Https::start_with("127.0.0.1", b"h2", |stream| async move {
+        let mut connection = h2::server::handshake(stream).await.unwrap();
+        let mut held: Vec<(http::HeaderValue, SendResponse<Bytes>)> = Vec::new();
+        // The first request makes the connection that the others share, and is answered alone.
+        let mut wanted = 1;
+        while let Some(Ok((request, respond))) = connection.accept().await {
+            held.push((request.headers()["x-number"].clone(), respond));
+            if held.len() == wanted {
+                wanted = AT_ONCE;
+                for (number, mut respond) in held.drain(..).rev() {
+                    let mut body = respond.send_response(http::Response::new(()), false).unwrap();
+                    body.send_data(Bytes::copy_from_slice(number.as_bytes()), true).unwrap();
+                }
+            }
+        }
+    })
+    .await;
+    let (outbound, url) = (Arc::new(https.trusting()), https.url("127.0.0.1"));
+    assert_eq!(numbered(&outbound, &url, 0).await, Ok("0".to_owned()));
+    let mut posts = JoinSet::new();
+    for number in 1..=AT_ONCE {
+        let (outbound, url) = (Arc::clone(&outbound), url.clone());
+        posts.spawn(async move { (number, numbered(&outbound, &url, number).await) });
+    }
+    for (number, answer) in posts.join_all().await {
+        assert_eq!(answer, Ok(number.to_string()));
+    }
+    assert_eq!(https.receiver.accepted(), 1);
+}
+
+/// After a GOAWAY that says "nothing was processed" (RFC 9113 §6.8) a client may send again, but a receiver can say so of a request
+/// that it has read.
 #[tokio::test]
 async fn an_http2_receiver_that_goes_away_gets_the_request_once() {
     let received = Arc::new(AtomicUsize::new(0));

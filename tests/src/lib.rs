@@ -5,9 +5,11 @@
 //! Machine   where the real binary runs: directory and settings that outlive a killed process
 //! Api       what both offer: operator and producer clients, tenants, endpoints, deliveries
 //! Receiver  a customer's server: answers as told, keeps every request as it came in
+//! HostileReceiver  one that goes by a script of bytes, down to the connection, instead of by HTTP
 //! Postgres  a throw-away database server; the end-to-end tests run on SQLite, and once more on one of these
 //! Browser   a real Chromium and its user; axe looks for what shuts people out
 //! Reader    the user of a browser without script: pages, links and forms over plain HTTP
+//! Disk      what is under a SQLite file: full, failing, or without power
 //! Proxy     the network between a host and its database: cut, stuck, or losing answers
 //! verify    signature checks that share no code with the host
 //! ```
@@ -20,8 +22,10 @@ mod api;
 mod authority;
 mod browser;
 mod client;
+mod disk;
 mod dns;
 mod host;
+mod hostile;
 mod keeper;
 mod machine;
 mod npm;
@@ -37,8 +41,10 @@ pub use api::{Api, Endpoint, Event, Tenant};
 pub use authority::Authority;
 pub use browser::{Browser, BrowserBuilder, Element, Sent, axe};
 pub use client::{Client, Reply, Request};
+pub use disk::Disk;
 pub use dns::StubDns;
 pub use host::{Host, HostBuilder, START};
+pub use hostile::{HostileReceiver, Script, Step};
 pub use machine::{HostProcess, Machine, binary};
 pub use page::{Cookie, Form, Page, Part, Reader};
 pub use postgres::{HOW_TO_INSTALL, POSTGRES, Postgres};

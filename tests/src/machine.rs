@@ -8,7 +8,7 @@ use std::{
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, getuid, kill_process};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, BufReader},
@@ -44,7 +44,7 @@ impl Machine {
         machine.set("REVNOXA_LISTEN", "127.0.0.1:0")
     }
 
-    /// Settings for tests: port 0, own database and key, http and loopback receivers allowed, an operator token.
+    /// Settings for tests: port 0, own database and key, http and loopback receivers allowed, an operator token, no rate limits.
     #[expect(clippy::new_without_default, reason = "it makes a directory")]
     pub fn new() -> Self {
         Self::with(database_url)
@@ -69,6 +69,8 @@ impl Machine {
             .set("REVNOXA_MASTER_KEY", &BASE64_STANDARD.encode([9; 32]))
             .set("REVNOXA_OPERATOR_TOKEN", OPERATOR_TOKEN)
             .set("REVNOXA_ALLOW_INSECURE_ENDPOINTS", "true")
+            // Tests ask more often than people do.
+            .set("REVNOXA_API_RATE_LIMIT", "off")
     }
 
     /// Sets an environment variable for the processes to come.
@@ -92,6 +94,18 @@ impl Machine {
     pub fn database_dump(&self) -> Option<(String, Vec<u8>)> {
         let url = self.settings.get("REVNOXA_DATABASE_URL").filter(|url| url.starts_with("postgres:"))?;
         Some((url.clone(), Postgres::dump(url)))
+    }
+
+    /// Runs statements on the database behind the host's back. What a running host has read before, it may go by.
+    pub fn sql(&self, statements: &str) {
+        let url = self.setting("REVNOXA_DATABASE_URL");
+        let Some(file) = url.strip_prefix("sqlite://") else {
+            Postgres::sql(&url, statements);
+            return;
+        };
+        let script = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).executescript(sys.argv[2])";
+        let run = std::process::Command::new("python3").args(["-c", script, file, statements]).output().unwrap();
+        assert!(run.status.success(), "{statements}: {}", String::from_utf8_lossy(&run.stderr));
     }
 
     /// The directory that the processes run in; its `data` holds the database.
@@ -134,13 +148,32 @@ impl Machine {
 
     /// Runs a subcommand to its end; fails the test when it has none within the usual time.
     pub async fn run(&self, arguments: &[&str]) -> Output {
-        let output = self.command(arguments).kill_on_drop(true).output();
-        timeout(WAIT, output).await.unwrap_or_else(|_| panic!("revnoxa-host {arguments:?} does not end")).unwrap()
+        Self::output(self.command(arguments)).await
+    }
+
+    /// The same by somebody whom the permissions of files stop, as they do not stop root.
+    pub async fn run_within_permissions(&self, arguments: &[&str]) -> Output {
+        if !getuid().is_root() {
+            return self.run(arguments).await;
+        }
+        let mut command = Command::new("setpriv");
+        command.arg("--bounding-set=-dac_override").arg(binary()).args(arguments);
+        Self::output(self.at_home(command)).await
+    }
+
+    async fn output(mut command: Command) -> Output {
+        let output = command.kill_on_drop(true).output();
+        timeout(WAIT, output).await.unwrap_or_else(|_| panic!("{command:?} does not end")).unwrap()
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(binary());
-        command.args(arguments).current_dir(self.dir()).envs(&self.settings).stdin(Stdio::null());
+        command.args(arguments);
+        self.at_home(command)
+    }
+
+    fn at_home(&self, mut command: Command) -> Command {
+        command.current_dir(self.dir()).envs(&self.settings).stdin(Stdio::null());
         command
     }
 }
@@ -246,8 +279,7 @@ pub fn binary() -> &'static Path {
         if let Some(other) = env::var_os(OTHER_BINARY) {
             return Ok(other.into());
         }
-        let test = env::current_exe().unwrap();
-        let profile_dir = test.ancestors().nth(2).expect("target/<profile>/deps/<test>");
+        let profile_dir = profile_dir();
         let target_dir = profile_dir.parent().unwrap();
         let mut cargo = std::process::Command::new(env!("CARGO"));
         cargo
@@ -265,4 +297,10 @@ pub fn binary() -> &'static Path {
         }
     });
     built.as_deref().unwrap_or_else(|error| panic!("the binary does not build: {error}"))
+}
+
+/// Where this build puts its programs.
+pub(crate) fn profile_dir() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    test.ancestors().nth(2).expect("target/<profile>/deps/<test>").to_owned()
 }

@@ -124,6 +124,18 @@ impl Postgres {
         }
     }
 
+    /// `pg_dump`, as the documentation has it: the database at `url` into a file.
+    pub fn back_up(url: &str, file: &Path) {
+        let file = format!("--file={}", file.display());
+        run("pg_dump", &["--format=custom", &file, url]);
+    }
+
+    /// `pg_restore`, as the documentation has it: the file into the new database at `url`.
+    pub fn restore(url: &str, file: &Path) {
+        let database = format!("--dbname={url}");
+        run("pg_restore", &["--exit-on-error", "--no-owner", &database, file.to_str().unwrap()]);
+    }
+
     /// All that a database holds, by its URL.
     pub(crate) fn dump(url: &str) -> Vec<u8> {
         let output = Command::new(programs().expect("a server runs").join("pg_dump")).arg(url).output().unwrap();
@@ -186,6 +198,11 @@ pub(crate) fn new_database(server: &str) -> String {
     format!("{server}{name}")
 }
 
+fn run(program: &str, arguments: &[&str]) {
+    let output = Command::new(programs().expect("a server runs").join(program)).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
 /// Where `initdb` and the others are.
 fn programs() -> Option<PathBuf> {
     let on_the_path = env::var_os("PATH").into_iter().flat_map(|path| env::split_paths(&path).collect::<Vec<_>>());
@@ -194,6 +211,8 @@ fn programs() -> Option<PathBuf> {
     let mut debian: Vec<PathBuf> = debian.collect();
     debian.sort();
     on_the_path.chain(debian.into_iter().rev()).find(|folder| {
-        ["initdb", "pg_dump", "pg_isready", "postgres", "psql"].iter().all(|program| folder.join(program).exists())
+        ["initdb", "pg_dump", "pg_isready", "pg_restore", "postgres", "psql"]
+            .iter()
+            .all(|program| folder.join(program).exists())
     })
 }

@@ -230,7 +230,7 @@ impl Shared {
 }
 
 /// The next request on the connection; none when it ended.
-async fn read_request(
+pub(crate) async fn read_request(
     stream: &mut (impl AsyncRead + Unpin),
     unread: &mut Vec<u8>,
     connection: usize,

@@ -16,6 +16,7 @@ use crate::domain::plugin::{
 };
 use crate::plugins::{Call, Plugins, Ready, Refused, Report};
 use crate::store::{Store, StoreError};
+use crate::telemetry::METRICS;
 
 pub use replay::{Difference, REPLAY_LIMIT, Replay, Replayed};
 
@@ -221,6 +222,7 @@ fn count(tenant: &TenantId, plugin: &PluginName, version: Version, report: &Repo
     counter!("revnoxa_plugin_cpu_microseconds_total", &labels)
         .increment(u64::try_from(report.cpu.as_micros()).unwrap_or(u64::MAX));
     histogram!("revnoxa_plugin_memory_bytes", &labels).record(report.memory_bytes as f64);
+    METRICS.plugin_duration.record(report.duration.as_secs_f64());
     if let Err(failure) = &report.result {
         let [tenant, plugin, version] = labels;
         let labels = [tenant, plugin, version, ("kind", failure.kind.name().to_owned())];

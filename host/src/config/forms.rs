@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use serde::de::{Deserialize, Deserializer, Error as _};
 
-fn parse_duration(text: &str) -> Result<Duration, String> {
+use super::MasterKey;
+
+pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     // jiff leaves days out of absolute durations; a setting's day is 24 hours.
     let days = text.trim().strip_suffix('d').and_then(|days| days.parse::<u32>().ok());
     let parsed = days.map_or_else(|| text.parse(), |days| Ok(jiff::SignedDuration::from_hours(24 * i64::from(days))));
@@ -26,6 +28,10 @@ pub(super) fn durations<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Ve
 pub(super) fn addresses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SocketAddr>, D::Error> {
     let expected = |text: &String| format!("`{text}` is not ADDRESS:PORT");
     list(deserializer)?.iter().map(|text| text.parse().map_err(|_| D::Error::custom(expected(text)))).collect()
+}
+
+pub(super) fn master_keys<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<MasterKey>, D::Error> {
+    list(deserializer)?.iter().map(|text| text.parse().map_err(D::Error::custom)).collect()
 }
 
 /// `a,b` or `["a", "b"]`.

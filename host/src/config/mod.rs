@@ -1,22 +1,33 @@
 //! Settings: a TOML file and the environment; the environment wins.
 //!
 //! Each field `name` is the key `name` in the file and `REVNOXA_NAME` in the environment; those of the table `[plugins]`
-//! are `REVNOXA_PLUGINS_NAME`. Durations are written `500ms`, `30s`, `5m`, `2h`, `5d`, sizes `512KiB`, `64MiB`, `1GiB`. An unknown key, a value of the wrong form and an impossible combination are
-//! errors that name the key and the expected form.
+//! are `REVNOXA_PLUGINS_NAME`. Durations are written `500ms`, `30s`, `5m`, `2h`, `5d`, sizes `512KiB`, `64MiB`, `1GiB`, rates
+//! `600/1m`. An unknown key, a value of the wrong form and an impossible combination are errors that name the key and the expected form.
 
+mod collector;
 mod forms;
 mod origin;
 mod plugins;
+mod rate;
 mod secrets;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use forms::{addresses, duration, durations};
+pub use collector::{CollectorUrl, InvalidCollectorUrl};
+use forms::{addresses, duration, durations, master_keys};
 pub use origin::{InvalidOrigin, Origin, Origins};
 pub use plugins::PluginSettings;
-pub use secrets::{DatabaseUrl, InvalidDatabaseUrl, InvalidMasterKey, MasterKey, OperatorToken, OperatorTokenTooShort};
+use rate::rate;
+pub use rate::{InvalidRate, Rate};
+pub use secrets::{
+    DatabaseUrl, InvalidDatabaseUrl, InvalidMasterKey, KeyId, MasterKey, MasterKeys, OperatorToken,
+    OperatorTokenTooShort,
+};
+
+/// Keys besides the master key at most: more have no place in what hosts tell each other of theirs.
+const PREVIOUS_KEYS: usize = 4;
 
 /// All settings of `serve` and `dev`.
 #[derive(Debug, Clone, serde::Deserialize)]
@@ -29,8 +40,13 @@ pub struct Config {
     /// when missing, a PostgreSQL database must be there.
     pub database_url: DatabaseUrl,
     /// Base64 of 32 bytes that encrypt the endpoints' secrets at rest. Default: what the file `<data_dir>/master.key`
-    /// holds; `dev` makes one, `serve` refuses to start without. Another key than the database was made with is refused.
+    /// holds; `dev` makes one, `serve` refuses to start without. A key that the database does not know is refused, unless
+    /// `previous_master_keys` has the one it knows.
     pub master_key: Option<MasterKey>,
+    /// Keys that `master_key` replaces, until `rekey` has sealed everything under that: values that are sealed under these are read as
+    /// well, and new ones are sealed under them, so that hosts without the new key go on. Default none; at most 4.
+    #[serde(deserialize_with = "master_keys")]
+    pub previous_master_keys: Vec<MasterKey>,
     /// A token accepted as an operator's besides those in the database. At least 32 characters. Default none.
     pub operator_token: Option<OperatorToken>,
     /// Lets endpoints be `http://` and loopback, private or otherwise not public addresses, on any port. For development and tests:
@@ -57,6 +73,14 @@ pub struct Config {
     /// Attempts at once to one endpoint that answers promptly. Default 64; 1 to `max_in_flight`. It starts at 8; each
     /// prompt answer adds one, each failure to answer halves it.
     pub max_in_flight_per_endpoint: usize,
+    /// Events of one tenant that are taken on this host, `COUNT/TIME`: so many at once, and then as many as come back evenly. Those
+    /// beyond are refused with 429, and lost unless they are posted again. Default `off`: whoever posts is the operator's own.
+    #[serde(deserialize_with = "rate")]
+    pub event_rate_limit: Option<Rate>,
+    /// The same for calls of the API and the settings pages by one tenant's own tokens and people. An open page makes 30 a minute.
+    /// Default `6000/1m`; `off`: no limit.
+    #[serde(deserialize_with = "rate")]
+    pub api_rate_limit: Option<Rate>,
     /// An endpoint that fails this long without one success is disabled. Default `5d`; at least a minute.
     #[serde(deserialize_with = "duration")]
     pub disable_after_failing_for: Duration,
@@ -76,6 +100,12 @@ pub struct Config {
     /// Origins of pages that may show the settings pages in a frame, `https://HOST` or `https://*.DOMAIN`. They must be of the same site
     /// as `public_url`, or browsers withhold the session's cookie. Default none.
     pub frame_ancestors: Origins,
+    /// Base URL of a collector of traces (OTLP over HTTP), `http://HOST:PORT`. What it wants to be sent in headers is in the variable
+    /// `OTEL_EXPORTER_OTLP_HEADERS`, further attributes of this host are in `OTEL_RESOURCE_ATTRIBUTES`. Default none: there are no spans,
+    /// but the `traceparent` of a post still goes to receivers.
+    pub otlp_endpoint: Option<CollectorUrl>,
+    /// Of the posts without a `traceparent`, one in so many begins a trace; those with one go by what it says. Default 1; 1 to 1,000,000.
+    pub trace_one_in: u32,
     /// Limits of plugins.
     pub plugins: PluginSettings,
 }
@@ -87,6 +117,7 @@ impl Default for Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             database_url: "sqlite://data/revnoxa.db".parse().expect("it is valid"),
             master_key: None,
+            previous_master_keys: Vec::new(),
             operator_token: None,
             allow_insecure_endpoints: false,
             retry_delays: vec![30 * S, 300 * S, 1_800 * S, 7_200 * S],
@@ -96,12 +127,16 @@ impl Default for Config {
             data_dir: "data".into(),
             max_in_flight: 256,
             max_in_flight_per_endpoint: 64,
+            event_rate_limit: None,
+            api_rate_limit: Some("6000/1m".parse().expect("it is valid")),
             disable_after_failing_for: Duration::from_hours(5 * 24),
             retention: Duration::from_hours(30 * 24),
             dns_servers: Vec::new(),
             shutdown_grace: 12 * S,
             public_url: None,
             frame_ancestors: Origins::default(),
+            otlp_endpoint: None,
+            trace_one_in: 1,
             plugins: PluginSettings::default(),
         }
     }
@@ -137,13 +172,23 @@ impl Config {
         file: Option<&Path>,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
-        let mut table = toml::Table::new();
-        if let Some(path) = file {
-            let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
-            let text = std::fs::read_to_string(path).map_err(unreadable)?;
-            // `message` leaves out the quoted line, which may hold a secret.
-            table = text.parse().map_err(|error: toml::de::Error| ConfigError::Invalid(error.message().to_owned()))?;
+        let text = match file {
+            Some(path) => std::fs::read_to_string(path)
+                .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?,
+            None => String::new(),
+        };
+        let mut config = Self::read(&text, environment)?;
+        if config.master_key.is_none() {
+            config.master_key = config.read_key_file()?;
         }
+        Ok(config)
+    }
+
+    /// Reads the text of a file, then `environment`, and nothing else: no key file.
+    pub fn read(text: &str, environment: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
+        // `message` leaves out the quoted line, which may hold a secret.
+        let mut table: toml::Table =
+            text.parse().map_err(|error: toml::de::Error| ConfigError::Invalid(error.message().to_owned()))?;
         for (variable, value) in environment {
             let Some(key) = variable.strip_prefix("REVNOXA_").map(str::to_ascii_lowercase) else { continue };
             match key.strip_prefix("plugins_") {
@@ -156,11 +201,8 @@ impl Config {
             }
         }
         let invalid = |error: toml::de::Error| ConfigError::Invalid(error.to_string().trim().replace('\n', " "));
-        let mut config: Self = toml::Value::Table(table).try_into().map_err(invalid)?;
+        let config: Self = toml::Value::Table(table).try_into().map_err(invalid)?;
         config.check()?;
-        if config.master_key.is_none() {
-            config.master_key = config.read_key_file()?;
-        }
         Ok(config)
     }
 
@@ -168,6 +210,13 @@ impl Config {
     #[must_use]
     pub fn key_file(&self) -> PathBuf {
         self.data_dir.join("master.key")
+    }
+
+    /// All keys of values at rest. `None`: there is no `master_key`.
+    #[must_use]
+    pub fn master_keys(&self) -> Option<MasterKeys> {
+        let current = self.master_key.clone()?;
+        Some(MasterKeys { current, previous: self.previous_master_keys.clone() })
     }
 
     fn read_key_file(&self) -> Result<Option<MasterKey>, ConfigError> {
@@ -200,6 +249,7 @@ impl Config {
             ),
             (self.lease >= self.attempt_timeout + s(1), "lease", "must be at least `attempt_timeout` and 1s"),
             (self.lease <= s(3_600), "lease", "must be at most 1h"),
+            (self.previous_master_keys.len() <= PREVIOUS_KEYS, "previous_master_keys", "must be at most 4 keys"),
             ((1..=10_000).contains(&self.max_in_flight), "max_in_flight", "must be 1 to 10000"),
             (
                 (1..=self.max_in_flight).contains(&self.max_in_flight_per_endpoint),
@@ -214,6 +264,7 @@ impl Config {
                 "must be `https://HOST`, or `http://` with a loopback address or `localhost`",
             ),
             (self.shutdown_grace <= s(300), "shutdown_grace", "must be at most 5m"),
+            ((1..=1_000_000).contains(&self.trace_one_in), "trace_one_in", "must be 1 to 1000000"),
         ];
         match rules.into_iter().find(|(holds, ..)| !holds) {
             Some((_, key, rule)) => Err(ConfigError::Rule { key, rule }),
@@ -241,6 +292,8 @@ fn typed(value: &str) -> toml::Value {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use base64::{Engine, engine::general_purpose::STANDARD};
 
     use super::*;
@@ -281,14 +334,15 @@ mod tests {
         let config = Config::load(Some(&file), []).unwrap();
         assert_eq!(format!("{config:?}"), format!("{:?}", Config::default()));
         let text = std::fs::read_to_string(file).unwrap();
+        let named = |name: &str| !name.is_empty() && name.chars().all(|c| c.is_ascii_lowercase() || c == '_');
         let shown = format!("{:#?}", Config::default());
-        let fields = shown.lines().filter_map(|line| line.strip_prefix("    ")?.split_once(": "));
-        let named = |field: &str| field.trim_start().chars().all(|c| c.is_ascii_lowercase() || c == '_');
-        for (field, _) in fields.filter(|(field, value)| named(field) && *value != "PluginSettings {") {
-            let field = field.trim_start();
-            let given = |line: &str| line.trim_start_matches("# ").starts_with(&format!("{field} = "));
-            assert!(text.lines().any(given), "{field} is missing");
-        }
+        // Those of tables as well, whose own names have no value.
+        let fields = shown.lines().filter_map(|line| line.split_once(": ")).filter(|(_, value)| !value.ends_with(" {"));
+        let fields: BTreeSet<&str> = fields.map(|(field, _)| field.trim_start()).filter(|field| named(field)).collect();
+        let keys = text.lines().filter_map(|line| line.trim_start_matches("# ").split_once(" = "));
+        let keys: BTreeSet<&str> = keys.map(|(key, _)| key).filter(|key| named(key)).collect();
+        assert!(fields.len() > 30, "does this test still read the settings? {fields:?}");
+        assert_eq!(keys, fields);
     }
 
     #[test]
@@ -300,14 +354,21 @@ mod tests {
             ("REVNOXA_DATABASE_URL", "mysql://x", "`database_url` must be `sqlite://PATH` or `postgres://"),
             ("REVNOXA_DATABASE_URL", "postgres://", "`database_url` must be"),
             ("REVNOXA_MASTER_KEY", "c2hvcnQ=", "must be base64 of 32 bytes"),
+            ("REVNOXA_PREVIOUS_MASTER_KEYS", "c2hvcnQ=", "must be base64 of 32 bytes"),
             ("REVNOXA_OPERATOR_TOKEN", "short", "must have at least 32 characters"),
             ("REVNOXA_MAX_IN_FLIGHT", "0", "`max_in_flight` must be 1 to 10000"),
+            ("REVNOXA_EVENT_RATE_LIMIT", "0/1m", "COUNT at least 1"),
+            ("REVNOXA_EVENT_RATE_LIMIT", "2000000/1s", "at most 1000000 a second"),
+            ("REVNOXA_API_RATE_LIMIT", "0", "must be `off` or COUNT/TIME"),
+            ("REVNOXA_API_RATE_LIMIT", "10/10ms", "TIME 1s to 1d"),
             ("REVNOXA_ALLOW_INSECURE_ENDPOINTS", "yes", "expected a boolean"),
             ("REVNOXA_RETENTION", "1h", "`retention` must be at least 1d"),
             ("REVNOXA_DNS_SERVERS", "localhost", "is not ADDRESS:PORT"),
             ("REVNOXA_PUBLIC_URL", "https://hooks.example.com/x", "`https://HOST`"),
             ("REVNOXA_PUBLIC_URL", "http://hooks.example.com", "`public_url` must be `https://HOST`, or"),
             ("REVNOXA_FRAME_ANCESTORS", "https://a.example; script-src *", "`https://HOST`"),
+            ("REVNOXA_OTLP_ENDPOINT", "collector:4317", "must be `http://HOST:PORT`"),
+            ("REVNOXA_TRACE_ONE_IN", "0", "`trace_one_in` must be 1 to 1000000"),
             ("REVNOXA_PLUGINS", "7", "plugins"),
             ("REVNOXA_PLUGINS_MEMROY", "64MiB", "memroy"),
             ("REVNOXA_PLUGINS_MEMORY", "64MB", "is not a size such as"),
@@ -323,12 +384,38 @@ mod tests {
     fn secrets_are_not_shown() {
         let key = STANDARD.encode([7_u8; 32]);
         let token = "operator-token-operator-token-1234";
-        let config = load(&[("REVNOXA_MASTER_KEY", &key), ("REVNOXA_OPERATOR_TOKEN", token)]).unwrap();
+        let before = [8_u8, 9].map(|byte| STANDARD.encode([byte; 32]));
+        let previous = before.join(", ");
+        let environment = [
+            ("REVNOXA_MASTER_KEY", key.as_str()),
+            ("REVNOXA_PREVIOUS_MASTER_KEYS", previous.as_str()),
+            ("REVNOXA_OPERATOR_TOKEN", token),
+        ];
+        let config = load(&environment).unwrap();
         let shown = format!("{config:?}");
+        assert!(before.iter().all(|key| !shown.contains(key)), "{shown}");
         let database = load(&[("REVNOXA_DATABASE_URL", "postgres://revnoxa:hunter2@db/revnoxa")]).unwrap();
         assert!(!format!("{database:?}").contains("hunter2"));
         assert!(!shown.contains(&key) && !shown.contains(token), "{shown}");
-        let error = load(&[("REVNOXA_MASTER_KEY", "hunter2hunter2")]).unwrap_err();
-        assert!(!error.contains("hunter2"), "{error}");
+        for variable in ["REVNOXA_MASTER_KEY", "REVNOXA_PREVIOUS_MASTER_KEYS"] {
+            let error = load(&[(variable, "hunter2hunter2")]).unwrap_err();
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn keys_that_are_replaced_are_a_list_of_four_at_most() {
+        let key = |byte: u8| STANDARD.encode([byte; 32]);
+        let load = |previous: &[String]| {
+            load(&[("REVNOXA_MASTER_KEY", &key(0)), ("REVNOXA_PREVIOUS_MASTER_KEYS", &previous.join(","))])
+        };
+        let keys = load(&[key(1), key(2)]).unwrap().master_keys().unwrap();
+        let bytes: Vec<u8> = keys.iter().map(|key| key.as_bytes()[0]).collect();
+        assert_eq!(bytes, [0, 1, 2], "the current one first");
+        let ids: Vec<String> = keys.iter().map(|key| key.id().to_string()).collect();
+        assert_eq!(keys.ids(), ids.join(","));
+        assert!(ids[0] != ids[1] && ids[1] != ids[2] && ids.iter().all(|id| id.len() == 8), "{ids:?}");
+        let error = load(&[1, 2, 3, 4, 5].map(key)).unwrap_err();
+        assert!(error.contains("`previous_master_keys` must be at most 4 keys"), "{error}");
     }
 }

@@ -1,13 +1,29 @@
 //! Settings that are secrets: `Debug` and errors never show them.
 
+use std::fmt;
 use std::str::FromStr;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use hmac::{Hmac, KeyInit, Mac};
 use serde::de::{Deserialize, Deserializer, Error as _};
+use sha2::Sha256;
 
-/// The key that encrypts secrets at rest; 32 bytes. `Debug` hides it.
+/// A key that encrypts secrets at rest; 32 bytes. `Debug` hides it.
 #[derive(Clone)]
 pub struct MasterKey([u8; 32]);
+
+/// The name of a master key, by which logs and errors call it: eight hexadecimal digits that tell nothing of the key.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct KeyId([u8; KeyId::BYTES]);
+
+/// The keys that values at rest may be sealed under: more than one only while one replaces another.
+#[derive(Debug, Clone)]
+pub struct MasterKeys {
+    /// Setting `master_key`.
+    pub current: MasterKey,
+    /// Setting `previous_master_keys`.
+    pub previous: Vec<MasterKey>,
+}
 
 /// The text is not base64 of 32 bytes. Does not repeat it.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +47,64 @@ impl MasterKey {
     #[must_use]
     pub fn reveal(&self) -> String {
         STANDARD.encode(self.0)
+    }
+
+    /// The key's name.
+    #[must_use]
+    pub fn id(&self) -> KeyId {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes keys of any length");
+        mac.update(b"revnoxa: name of a master key");
+        let name = mac.finalize().into_bytes();
+        KeyId(*name.first_chunk().expect("SHA-256 has more bytes"))
+    }
+}
+
+impl KeyId {
+    /// Bytes of a name. Two keys of one name are no harm: both are tried.
+    pub const BYTES: usize = 4;
+
+    /// The name that [`KeyId::as_bytes`] gave.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; Self::BYTES]) -> Self {
+        Self(bytes)
+    }
+
+    /// The name as values carry it.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; Self::BYTES] {
+        &self.0
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl MasterKeys {
+    /// The current one first.
+    pub fn iter(&self) -> impl Iterator<Item = &MasterKey> {
+        std::iter::once(&self.current).chain(&self.previous)
+    }
+
+    /// The names of all, separated by commas.
+    #[must_use]
+    pub fn ids(&self) -> String {
+        self.iter().map(|key| key.id().to_string()).collect::<Vec<_>>().join(",")
+    }
+}
+
+impl From<MasterKey> for MasterKeys {
+    /// The only one there is.
+    fn from(current: MasterKey) -> Self {
+        Self { current, previous: Vec::new() }
     }
 }
 
@@ -98,8 +172,8 @@ impl FromStr for DatabaseUrl {
 
 macro_rules! hidden {
     ($name:ident) => {
-        impl std::fmt::Debug for $name {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(concat!(stringify!($name), "(…)"))
             }
         }

@@ -2,7 +2,6 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use jiff::Timestamp;
-use metrics::{counter, histogram};
 
 use super::Deliver;
 use super::content::{Content, Decision};
@@ -12,13 +11,17 @@ use crate::domain::header::PluginHeaders;
 use crate::domain::lanes::Health;
 use crate::domain::outcome::{Outcome, SendError};
 use crate::domain::retry::RetrySchedule;
+use crate::domain::trace::TraceParent;
 use crate::store::{Attempt, Finished, LeaseGuard, StoreError};
+use crate::telemetry::METRICS;
 
 const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("Revnoxa-Webhooks/", env!("CARGO_PKG_VERSION")));
 const SIGNATURE: HeaderName = HeaderName::from_static("x-revnoxa-signature");
 const EVENT: HeaderName = HeaderName::from_static("x-revnoxa-event");
 const DELIVERY: HeaderName = HeaderName::from_static("x-revnoxa-delivery");
 const ATTEMPT: HeaderName = HeaderName::from_static("x-revnoxa-attempt");
+// https://www.w3.org/TR/trace-context/
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 // https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
@@ -68,7 +71,7 @@ impl Deliver {
 
     /// It may end before it is renewed.
     fn runs_out(&self, lease: &LeaseGuard<'_>) -> bool {
-        self.clock.now().saturating_add(self.renewal).unwrap_or(Timestamp::MAX) > lease.until()
+        lease.runs_out(self.clock.now(), self.renewal)
     }
 
     async fn unreadable(&self, leased: Leased, error: &StoreError) -> Health {
@@ -77,7 +80,10 @@ impl Deliver {
             error = error as &dyn std::error::Error,
             "cannot read what a delivery needs"
         );
-        self.writer.release(vec![leased]).await;
+        // What is unreadable would be so again at once: it waits until its lease ends.
+        if !matches!(error, StoreError::Unreadable { .. }) {
+            self.writer.release(vec![leased]).await;
+        }
         Health::Unknown
     }
 
@@ -91,9 +97,10 @@ impl Deliver {
     ) -> Finished {
         let started_at = self.clock.now();
         let Content { decision, ran: plugins } = content;
+        let span = self.span(endpoint, &leased, plugins.as_ref(), started_at);
         let (outcome, request_headers) = match decision {
             Decision::Send(body, added) => {
-                let headers = headers(endpoint, &leased, &body, &added, started_at);
+                let headers = headers(endpoint, &leased, &body, &added, span.context(), started_at);
                 let request_headers = as_sent(&headers);
                 (self.outbound.post(leased.tenant.as_str(), &endpoint.url, headers, body).await, request_headers)
             }
@@ -102,6 +109,7 @@ impl Deliver {
                 (Outcome { duration, result: Err(SendError::Plugin(how)) }, String::new())
             }
             Decision::Drop(reason) => {
+                span.end_without_request();
                 let next = leased.delivery.dropped();
                 return Finished { leased, next, attempt: None, plugins, reason: Some(reason), gone: false };
             }
@@ -111,18 +119,19 @@ impl Deliver {
             .after(&outcome, self.clock.now(), schedule, rand::random())
             .expect("only pending deliveries are leased");
         let error = error_text(&outcome);
+        // A plugin's words may be the event's, or its settings'.
+        let by_plugin = matches!(outcome.result, Err(SendError::Plugin(_)));
         tracing::debug!(
             delivery.id = %leased.id,
             endpoint.id = %leased.endpoint,
             attempt = next.attempts(),
-            duration_ms = outcome.duration.as_millis(),
+            duration_ms = u64::try_from(outcome.duration.as_millis()).unwrap_or(u64::MAX),
             status_code = outcome.result.as_ref().ok().map(|answer| answer.status),
-            error,
+            error = if by_plugin { Some("a plugin failed") } else { error.as_deref() },
             "attempted"
         );
-        let result = if outcome.succeeded() { "succeeded" } else { "failed" };
-        counter!("revnoxa_attempts_total", "result" => result).increment(1);
-        histogram!("revnoxa_attempt_duration_seconds").record(outcome.duration.as_secs_f64());
+        METRICS.attempted(outcome.duration, outcome.cause());
+        span.end(&outcome);
         let gone = delivery::is_gone(&outcome);
         let attempt = Attempt { started_at, outcome, request_headers, error };
         Finished { leased, next, attempt: Some(attempt), plugins, reason: None, gone }
@@ -138,7 +147,14 @@ pub(super) fn error_text(outcome: &Outcome) -> Option<String> {
     }
 }
 
-fn headers(endpoint: &Endpoint, leased: &Leased, body: &[u8], added: &PluginHeaders, now: Timestamp) -> HeaderMap {
+fn headers(
+    endpoint: &Endpoint,
+    leased: &Leased,
+    body: &[u8],
+    added: &PluginHeaders,
+    trace: Option<TraceParent>,
+    now: Timestamp,
+) -> HeaderMap {
     let signatures = endpoint.keys.sign(leased.event.as_str(), now, body);
     // Ids, type names, numbers and signatures are visible ASCII by their own rules.
     let value = |text: &str| HeaderValue::from_str(text).expect("visible ASCII");
@@ -156,6 +172,9 @@ fn headers(endpoint: &Endpoint, leased: &Leased, body: &[u8], added: &PluginHead
     headers.insert(WEBHOOK_ID, value(leased.event.as_str()));
     headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(now.as_second()));
     headers.insert(WEBHOOK_SIGNATURE, value(&signatures.standard));
+    if let Some(trace) = trace {
+        headers.insert(TRACEPARENT, value(&trace.to_string()));
+    }
     headers
 }
 

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Deliver;
 use crate::domain::lanes::{Health, Started};
-use crate::store::Handover;
+use crate::store::{Handover, Turn};
 
 /// Between two looks of the safety poll, at least; and so many times as long as a look takes, so that it costs little
 /// however many endpoints and hosts there are.
@@ -20,13 +20,7 @@ impl Deliver {
     pub async fn dispatch(self: Arc<Self>, soft: CancellationToken) {
         let handover = self.store.handover.clone();
         loop {
-            let now = self.clock.now();
-            let (started, wants, due) = {
-                let mut lanes = handover.lanes();
-                lanes.flag_due(now);
-                let started: Vec<Started> = std::iter::from_fn(|| lanes.start()).collect();
-                (started, lanes.wants(), lanes.next_due())
-            };
+            let Turn { started, wants, due } = handover.turn(self.clock.now());
             started.into_iter().for_each(|started| self.spawn(started));
             if !wants.is_empty() {
                 self.writer.claim(wants).await;
@@ -62,19 +56,19 @@ impl Deliver {
     /// Keeps the leases of running attempts from running out, for ever.
     pub async fn renew_leases(&self) {
         loop {
-            let now = self.clock.now();
-            let after = |periods: i32| now.saturating_add(self.renewal * periods).unwrap_or(Timestamp::MAX);
-            let ending = self.leases.ending_before(after(2));
-            if !ending.is_empty() {
-                self.writer.renew(ending).await;
+            let next = self.clock.now().saturating_add(self.renewal).unwrap_or(Timestamp::MAX);
+            // All, however fresh: one that is passed over now would have no time left if the next renewal failed.
+            let held = self.leases.held();
+            if !held.is_empty() {
+                self.writer.renew(held).await;
             }
-            self.clock.sleep_until(after(1)).await;
+            self.clock.sleep_until(next).await;
         }
     }
 
     /// Drops running attempts, and leaves them to whoever comes next.
     pub async fn abandon(&self) {
-        let abandoned = self.leases.ending_before(Timestamp::MAX);
+        let abandoned = self.leases.held();
         self.hard.cancel();
         self.drained().await;
         if !abandoned.is_empty() {
@@ -108,13 +102,7 @@ impl Deliver {
             let mut permit = Permit { handover, started: Some(started.clone()) };
             let health = self.attempt_leased(started.leased.clone()).await;
             permit.started = None;
-            let mut next: Vec<Started> = {
-                let mut lanes = handover.lanes();
-                if lanes.finished(&started, health) {
-                    handover.wake.notify_one();
-                }
-                std::iter::from_fn(|| lanes.start()).collect()
-            };
+            let mut next = handover.ended(&started, health);
             match next.pop() {
                 Some(next) => started = next,
                 None => return,

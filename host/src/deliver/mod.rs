@@ -4,6 +4,7 @@
 mod attempt;
 mod content;
 mod dispatcher;
+mod spans;
 mod test_event;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use crate::domain::id::TenantId;
 use crate::domain::retry::RetrySchedule;
 use crate::outbound::Outbound;
 use crate::store::{Leases, Store, Writer};
+use crate::traces::Traces;
 
 pub use test_event::{TestError, TestResult};
 
@@ -38,6 +40,7 @@ pub struct Deliver {
     outbound: Outbound,
     chain: Arc<Chain>,
     clock: Clock,
+    traces: Traces,
     schedule: RetrySchedule,
     attempt_timeout: SignedDuration,
     leases: Leases,
@@ -61,6 +64,7 @@ impl Deliver {
         outbound: Outbound,
         chain: Arc<Chain>,
         clock: Clock,
+        traces: Traces,
         schedule: RetrySchedule,
         attempt_timeout: Duration,
         lease: Duration,
@@ -72,6 +76,7 @@ impl Deliver {
             outbound,
             chain,
             clock,
+            traces,
             schedule,
             attempt_timeout: signed(attempt_timeout),
             leases: Leases::default(),

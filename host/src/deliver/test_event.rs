@@ -98,7 +98,7 @@ impl Deliver {
         let (id, event_type) = (EventId::new(now), EventType::test());
         let data = format!(r#"{{"endpoint_id":"{}","message":"This is a test event from Revnoxa."}}"#, endpoint.id);
         let body = request_body(&id, &event_type, now, &data);
-        Event { tenant: endpoint.tenant.clone(), id, event_type, body, fingerprint: None }
+        Event { tenant: endpoint.tenant.clone(), id, event_type, body, fingerprint: None, trace: None }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Which URLs and addresses an endpoint may have: the rules that keep a tenant from using us to
 //! reach what only we can reach (OWASP: server-side request forgery).
 //!
-//! The text of a URL is judged here twice, when an endpoint is saved and again at each attempt;
+//! A URL is judged here twice, when an endpoint is saved and again at each attempt;
 //! the addresses its name resolves to are judged with [`permitted`] by [`crate::outbound`].
 
 use std::fmt;
@@ -58,8 +58,7 @@ pub enum UrlRefused {
 }
 
 impl EndpointUrl {
-    /// Reads and checks `text`. What `PublicOnly` accepts `AllowInsecure` accepts too, so a saved URL can
-    /// be read back with the latter; [`Self::check`] judges it again before each attempt.
+    /// Reads and checks `text`. What `PublicOnly` accepts `AllowInsecure` accepts too.
     ///
     /// Parsing follows the WHATWG URL standard, the reading of the HTTP client, without its leniencies.
     ///
@@ -88,12 +87,24 @@ impl EndpointUrl {
         Ok(url)
     }
 
+    /// Reads a URL that was accepted before, under another policy or by an older version, without judging it: a rule that has
+    /// tightened since must not make what is stored unreadable. [`Self::check`] judges it before each attempt.
+    ///
+    /// # Errors
+    /// [`UrlRefused::Malformed`].
+    pub fn restore(text: &str) -> Result<Self, UrlRefused> {
+        Url::parse(text).map(Self).map_err(|_| UrlRefused::Malformed)
+    }
+
     /// Judges a URL that was accepted before, under another policy or by an older version.
     ///
     /// # Errors
-    /// The first rule of scheme, port and host that it breaks.
+    /// The first rule of scheme, user name, port and host that it breaks.
     pub fn check(&self, policy: AddressPolicy) -> Result<(), UrlRefused> {
         check_scheme(&self.0, policy)?;
+        if !self.0.username().is_empty() || self.0.password().is_some() {
+            return Err(UrlRefused::UserInfo);
+        }
         check_port(&self.0, policy)?;
         let host_allowed = match self.0.host() {
             Some(Host::Ipv4(ip)) => permitted(ip.into(), policy),
@@ -246,6 +257,10 @@ fn strip_root_dot(url: &mut Url) -> Result<(), UrlRefused> {
     let Some(name) = url.domain().and_then(|name| name.strip_suffix('.')).map(str::to_owned) else {
         return Ok(());
     };
+    // Stripped of one, it would be read back as another name.
+    if name.ends_with('.') {
+        return Err(UrlRefused::Host);
+    }
     url.set_host(Some(&name)).map_err(|_| UrlRefused::Malformed)
 }
 

@@ -7,6 +7,7 @@ use super::event::EventType;
 use super::id::{DeliveryId, EndpointId, EventId, TenantId};
 use super::outcome::Outcome;
 use super::retry::{self, RetrySchedule};
+use super::trace::TraceParent;
 
 /// Where one event for one endpoint stands. `attempts` counts every attempt ever made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,6 +122,8 @@ pub struct Leased {
     pub claim: i64,
     /// From here on another host may take it.
     pub lease_until: Timestamp,
+    /// The event's trace.
+    pub trace: Option<TraceParent>,
 }
 
 // The body is payload: it stays out of logs.

@@ -8,6 +8,7 @@ use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
 use super::id::{EventId, TenantId};
+use super::trace::TraceParent;
 
 /// `data` of one event, in bytes of JSON text as posted.
 pub const DATA_LIMIT: usize = 256 * 1024;
@@ -95,6 +96,8 @@ pub struct Event {
     /// Digest of the request that posted it, where the caller may repeat that request: an equal one is answered
     /// again, another is a conflict. `None` when the id was made by us.
     pub fingerprint: Option<[u8; 32]>,
+    /// The trace that its post was part of; its attempts go on with it. `None`: none.
+    pub trace: Option<TraceParent>,
 }
 
 /// `{"id","type","timestamp","data"}` with `data` byte for byte as posted; `timestamp` in milliseconds, UTC.

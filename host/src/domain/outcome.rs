@@ -59,6 +59,35 @@ impl Outcome {
     pub fn succeeded(&self) -> bool {
         matches!(&self.result, Ok(answer) if (200..300).contains(&answer.status))
     }
+
+    /// Why it failed, in one of a few words that operators count by; `None`: it succeeded.
+    #[must_use]
+    pub fn cause(&self) -> Option<&'static str> {
+        match &self.result {
+            Ok(answer) => match answer.status {
+                200..300 => None,
+                300..400 => Some("status_3xx"),
+                400..500 => Some("status_4xx"),
+                500..600 => Some("status_5xx"),
+                _ => Some("status_other"),
+            },
+            Err(error) => Some(error.name()),
+        }
+    }
+}
+
+impl SendError {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::TimedOut(_) => "timed_out",
+            Self::AddressRefused => "address_refused",
+            Self::NameNotFound => "name_not_found",
+            Self::ConnectionRefused => "connection_refused",
+            Self::Tls(_) => "tls",
+            Self::Network(_) => "network",
+            Self::Plugin(_) => "plugin",
+        }
+    }
 }
 
 // Bodies are payload: they stay out of logs, so `Debug` shows their size only.
@@ -70,5 +99,32 @@ impl std::fmt::Debug for Answer {
             .field("truncated", &self.truncated)
             .field("retry_after", &self.retry_after)
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_failure_has_a_cause_to_count_by() {
+        let answered = |status| Ok(Answer { status, body: Bytes::new(), truncated: false, retry_after: None });
+        let cases = [
+            (answered(200), None),
+            (answered(299), None),
+            (answered(199), Some("status_other")),
+            (answered(301), Some("status_3xx")),
+            (answered(410), Some("status_4xx")),
+            (answered(500), Some("status_5xx")),
+            (answered(999), Some("status_other")),
+            (Err(SendError::TimedOut(Duration::from_secs(10))), Some("timed_out")),
+            (Err(SendError::Tls("certificate expired")), Some("tls")),
+            (Err(SendError::Plugin("plugin `x` failed".to_owned())), Some("plugin")),
+        ];
+        for (result, expected) in cases {
+            let outcome = Outcome { duration: Duration::ZERO, result };
+            assert_eq!(outcome.cause(), expected, "{outcome:?}");
+            assert_eq!(outcome.cause().is_none(), outcome.succeeded(), "{outcome:?}");
+        }
     }
 }

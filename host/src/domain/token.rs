@@ -53,6 +53,14 @@ impl fmt::Debug for Token {
     }
 }
 
+/// The token in the value of an `Authorization` header (RFC 6750 §2.1). `None`: it holds none.
+#[must_use]
+pub fn bearer(authorization: &str) -> Option<&str> {
+    let (scheme, token) = authorization.split_once(' ')?;
+    // The scheme's name has no case (RFC 9110 §11.1).
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
 /// What is stored of a token. A plain SHA-256 is enough: the input has 256 random bits.
 pub type TokenHash = [u8; 32];
 

@@ -8,8 +8,9 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::auth::{ForTenant, PathId};
+use super::list::List;
 use super::problem::{FieldError, Problem, ProblemBody};
-use super::{AppState, List, body, endpoints};
+use super::{AppState, body, endpoints};
 use crate::domain::id::{EndpointId, TenantId};
 use crate::domain::plugin::{
     self, ATTACHMENTS_LIMIT, InvalidName, InvalidVersion, OnError, PluginName, Rollout, SETTINGS_LIMIT, Version,

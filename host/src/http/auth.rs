@@ -69,12 +69,14 @@ impl FromRequestParts<AppState> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
         let header = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        // The scheme's name has no case (RFC 9110 §11.1).
-        let (scheme, token) = header.and_then(|value| value.split_once(' ')).ok_or(Problem::Unauthorized)?;
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return Err(Problem::Unauthorized);
+        let token = header.and_then(token::bearer).ok_or(Problem::Unauthorized)?;
+        let scope = state.tokens.scope(&state.store, token).await?;
+        // By its token, not by the path: nobody uses up another's quota. An operator's calls count for nobody, so that a tenant
+        // that has used up its own can still be seen to.
+        if let Scope::Tenant(tenant) = &scope {
+            state.calls.count(tenant, &parts.extensions)?;
         }
-        Ok(Self(state.tokens.scope(&state.store, token.trim()).await?))
+        Ok(Self(scope))
     }
 }
 

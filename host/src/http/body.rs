@@ -132,7 +132,8 @@ fn parse_any<'de, T: Deserialize<'de>>(bytes: &'de [u8], within: &str) -> Result
         let mut json = serde_json::Deserializer::from_slice(bytes);
         let path = serde_path_to_error::deserialize::<_, T>(&mut json).err().map(|error| error.path().to_string());
         let field = within.to_owned() + &path.filter(|path| path != ".").unwrap_or_default();
-        let rule = if error.is_data() { without_position(&error) } else { format!("not JSON: {error}") };
+        let rule =
+            if error.is_data() { without_value(&without_position(&error)) } else { format!("not JSON: {error}") };
         Problem::InvalidRequest(FieldError::new(field, rule))
     })
 }
@@ -182,7 +183,7 @@ impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
         let query = Query::try_from_uri(&parts.uri);
         query.map(|Query(params)| Self(params)).map_err(|rejection| {
             let cause = std::error::Error::source(&rejection).map_or_else(String::new, ToString::to_string);
-            Problem::InvalidRequest(FieldError::new("query", cause))
+            Problem::InvalidRequest(FieldError::new("query", without_value(&cause)))
         })
     }
 }
@@ -233,4 +234,51 @@ fn is_json(request: &Request) -> bool {
 fn without_position(error: &serde_json::Error) -> String {
     let text = error.to_string();
     text.rsplit_once(" at line ").map_or_else(|| text.clone(), |(message, _)| message.to_owned())
+}
+
+/// serde's message without the text that it quotes, which may be a credential in the wrong place.
+pub(super) fn without_value(message: &str) -> String {
+    let quoting = [("invalid type: string", " \""), ("invalid value: string", " \""), ("unknown variant", " `")];
+    let rule = |(start, quote): &(&str, &str)| {
+        let quoted = message.strip_prefix(start)?.strip_prefix(quote)?;
+        let (_, rule) = quoted.rsplit_once(&format!("{}, expected ", quote.trim_start()))?;
+        Some(format!("{start}, expected {rule}"))
+    };
+    quoting.iter().find_map(rule).unwrap_or_else(|| message.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_does_not_repeat_what_was_sent() {
+        #[derive(Debug, serde::Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        enum Scope {
+            Operator,
+            Producer,
+        }
+        #[derive(Debug, serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        #[expect(dead_code, reason = "only read")]
+        struct Body {
+            scope: Option<Scope>,
+            count: Option<u32>,
+            items: Option<Vec<u32>>,
+        }
+        for (body, detail) in [
+            (r#"{"scope":"secret"}"#, "`scope`: unknown variant, expected `operator` or `producer`"),
+            (r#"{"scope":"secret`, expected x"}"#, "`scope`: unknown variant, expected `operator` or `producer`"),
+            (r#"{"count":"secret"}"#, "`count`: invalid type: string, expected u32"),
+            (r#"{"count":"a\", expected secret"}"#, "`count`: invalid type: string, expected u32"),
+            (r#"{"items":"secret"}"#, "`items`: invalid type: string, expected a sequence"),
+            (r#"{"items":["secret"]}"#, "`items[0]`: invalid type: string, expected u32"),
+            (r#"{"count":true}"#, "`count`: invalid type: boolean `true`, expected u32"),
+        ] {
+            let Err(problem) = parse::<Body>(body.as_bytes()) else { panic!("{body} is taken") };
+            assert_eq!(problem.body().detail, detail, "{body}");
+        }
+        assert_eq!(without_value("unknown field `colour`"), "unknown field `colour`");
+    }
 }

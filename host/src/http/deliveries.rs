@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Uri};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -11,9 +11,10 @@ use utoipa::{IntoParams, ToSchema};
 use super::auth::{ForTenant, PathId};
 use super::body::{self, Params};
 use super::endpoints;
+use super::list::{List, Listed};
 use super::plugins::{self, Run};
 use super::problem::{Problem, ProblemBody};
-use super::{AppState, List, time};
+use super::{AppState, time};
 use crate::domain::event::EventType;
 use crate::domain::id::{DeliveryId, EndpointId, EventId, TenantId};
 use crate::store::{AttemptRecord, DeliveryRecord, Filter, NotRestartable, PageRequest, RunRecord};
@@ -118,11 +119,12 @@ pub(super) async fn list_of_endpoint(
     State(state): State<AppState>,
     ForTenant(tenant): ForTenant,
     PathId(endpoint): PathId<EndpointId>,
+    uri: Uri,
     Params(params): Params<DeliveryParams>,
-) -> Result<axum::Json<List<Delivery>>, Problem> {
+) -> Result<Listed<Delivery>, Problem> {
     endpoints::existing(&state, &tenant, endpoint).await?;
     let (filter, page) = params.parsed()?;
-    Ok(List::of(state.store.deliveries_of_endpoint(&tenant, endpoint, &filter, &page).await?, delivery))
+    Ok(List::of(&uri, state.store.deliveries_of_endpoint(&tenant, endpoint, &filter, &page).await?, delivery))
 }
 
 /// Lists an event's deliveries, the newest first.
@@ -134,11 +136,12 @@ pub(super) async fn list_of_event(
     State(state): State<AppState>,
     ForTenant(tenant): ForTenant,
     PathId(event): PathId<EventId>,
+    uri: Uri,
     Params(params): Params<DeliveryParams>,
-) -> Result<axum::Json<List<Delivery>>, Problem> {
+) -> Result<Listed<Delivery>, Problem> {
     let (filter, page) = params.parsed()?;
     let deliveries = state.store.deliveries_of_event(&tenant, &event, &filter, &page).await?;
-    Ok(List::of(deliveries.ok_or(Problem::NotFound)?, delivery))
+    Ok(List::of(&uri, deliveries.ok_or(Problem::NotFound)?, delivery))
 }
 
 /// Reads a delivery with its attempts.

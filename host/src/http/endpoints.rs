@@ -5,15 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Uri};
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 use super::auth::{ForTenant, PathId};
 use super::body::{Json, OptionalJson, PageParams, Params, vet_text};
+use super::list::{List, Listed};
 use super::problem::{FieldError, Problem, ProblemBody};
-use super::{AppState, List, time};
+use super::{AppState, time};
 use crate::deliver::TestResult;
 use crate::domain::address::EndpointUrl;
 use crate::domain::endpoint::{self, DESCRIPTION_LIMIT, EVENT_TYPES_LIMIT, EndpointState, OVERLAP_LIMIT_S};
@@ -150,9 +151,10 @@ pub(super) struct Recovered {
 pub(super) async fn list(
     State(state): State<AppState>,
     ForTenant(tenant): ForTenant,
+    uri: Uri,
     Params(page): Params<PageParams>,
-) -> Result<axum::Json<List<Endpoint>>, Problem> {
-    Ok(List::of(state.store.endpoints(&tenant, &page.request()?).await?, |endpoint| shown(&endpoint)))
+) -> Result<Listed<Endpoint>, Problem> {
+    Ok(List::of(&uri, state.store.endpoints(&tenant, &page.request()?).await?, |endpoint| shown(&endpoint)))
 }
 
 /// Creates an endpoint and sends it a test event at once: 2xx makes it active.

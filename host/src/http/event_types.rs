@@ -1,14 +1,15 @@
 //! The catalogue of event types.
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Uri};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::AppState;
 use super::auth::{Caller, Operator, PathId};
 use super::body::{Json, PageParams, Params, vet_text};
+use super::list::{List, Listed};
 use super::problem::{FieldError, Problem, ProblemBody};
-use super::{AppState, List};
 use crate::domain::event::{EventType as Name, InvalidEventType};
 use crate::store::Retired;
 
@@ -42,10 +43,11 @@ pub(super) struct EventType {
 pub(super) async fn list(
     State(state): State<AppState>,
     _: Caller,
+    uri: Uri,
     Params(page): Params<PageParams>,
-) -> Result<axum::Json<List<EventType>>, Problem> {
+) -> Result<Listed<EventType>, Problem> {
     let page = state.store.event_types(&page.request()?).await?;
-    Ok(List::of(page, |record| EventType { name: record.name, description: record.description }))
+    Ok(List::of(&uri, page, |record| EventType { name: record.name, description: record.description }))
 }
 
 /// Adds a type, or brings back a retired one.

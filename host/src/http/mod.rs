@@ -4,9 +4,12 @@ mod attachments;
 mod auth;
 mod body;
 mod deliveries;
+mod document;
 mod endpoints;
 mod event_types;
 mod events;
+mod limits;
+mod list;
 pub mod listen;
 
 mod operations;
@@ -18,8 +21,8 @@ pub mod settings;
 mod tenants;
 mod tokens;
 mod upload;
+mod webhooks;
 
-use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,12 +33,10 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use metrics_exporter_prometheus::PrometheusHandle;
-use serde::Serialize;
 use tokio_util::task::TaskTracker;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::{Modify, OpenApi, ToSchema};
+use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
@@ -44,11 +45,15 @@ use crate::chain::Chain;
 use crate::config::OperatorToken;
 use crate::deliver::Deliver;
 use crate::domain::address::AddressPolicy;
-use crate::ingest::Ingest;
-use crate::store::{Page, Store, StoreError};
+use crate::ingest::{Ingest, NewEvent};
+use crate::limits::Quotas;
+use crate::store::{Store, StoreError};
+use crate::telemetry::METRICS;
 
 use auth::Tokens;
-use problem::Problem;
+use document::Document;
+use limits::Calls;
+use problem::{FieldError, Problem};
 use settings::Site;
 use upload::Uploads;
 
@@ -65,6 +70,7 @@ pub struct Parts {
     uploads: Uploads,
     policy: AddressPolicy,
     tokens: Tokens,
+    calls: Calls,
     site: Site,
     metrics: PrometheusHandle,
     /// Purges that go on after their caller was answered; a stop drops them, and retention finishes them after the start.
@@ -77,6 +83,8 @@ pub struct Access {
     pub policy: AddressPolicy,
     /// Accepted besides those in the database.
     pub operator_token: Option<OperatorToken>,
+    /// Of calls by tenants; operators and producers have none. `None`: no limit.
+    pub calls: Option<Quotas>,
     /// Where browsers find the settings pages.
     pub site: Site,
 }
@@ -103,10 +111,10 @@ impl AppState {
         access: Access,
         metrics: PrometheusHandle,
     ) -> Self {
-        let Access { policy, operator_token, site } = access;
-        let tokens = Tokens::new(operator_token.as_ref());
+        let Access { policy, operator_token, calls, site } = access;
+        let (tokens, calls) = (Tokens::new(operator_token.as_ref()), Calls::new(calls));
         let (uploads, purges) = (Uploads::new(), TaskTracker::new());
-        Self(Arc::new(Parts { store, ingest, deliver, chain, uploads, policy, tokens, site, metrics, purges }))
+        Self(Arc::new(Parts { store, ingest, deliver, chain, uploads, policy, tokens, calls, site, metrics, purges }))
     }
 }
 
@@ -129,6 +137,14 @@ async fn in_time(request: Request, next: Next) -> Response {
     answer.unwrap_or_else(|_| Problem::Unavailable.into_response())
 }
 
+/// For operators.
+async fn counted(request: Request, next: Next) -> Response {
+    let _running = METRICS.request();
+    let response = next.run(request).await;
+    METRICS.responded(response.status().as_u16());
+    response
+}
+
 /// Every route, grouped by who calls.
 pub fn router(state: AppState) -> Router {
     let producer = OpenApiRouter::new().routes(routes!(events::post_event)).routes(routes!(events::post_batch));
@@ -141,7 +157,8 @@ pub fn router(state: AppState) -> Router {
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))
         .routes(routes!(event_types::list, event_types::add))
-        .routes(routes!(event_types::retire));
+        .routes(routes!(event_types::retire))
+        .route_layer(middleware::from_fn(limits::tell));
     let tenant = OpenApiRouter::new()
         .routes(routes!(endpoints::list, endpoints::create))
         .routes(routes!(endpoints::read, endpoints::change, endpoints::delete))
@@ -160,61 +177,45 @@ pub fn router(state: AppState) -> Router {
         .routes(routes!(plugins::read_version, plugins::delete_version))
         .routes(routes!(attachments::list, attachments::replace))
         .routes(routes!(plugin_runs::dry_run))
-        .routes(routes!(plugin_runs::replay));
+        .routes(routes!(plugin_runs::replay))
+        .route_layer(middleware::from_fn(limits::tell));
     let open = OpenApiRouter::new()
         .routes(routes!(operations::livez))
         .routes(routes!(operations::readyz))
         .routes(routes!(operations::metrics));
-    let (router, document) = OpenApiRouter::with_openapi(Document::openapi())
+    let (router, mut document) = OpenApiRouter::with_openapi(Document::openapi())
         .merge(producer)
         .merge(operator)
         .merge(tenant)
         .merge(open)
         .split_for_parts();
+    limits::describe(&mut document);
     let nosniff =
         SetResponseHeaderLayer::if_not_present(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     router
         .merge(settings::routes(&state))
-        .merge(SwaggerUi::new("/docs").url("/openapi.json", document))
+        .merge(SwaggerUi::new("/docs").url("/openapi.json", document::completed(document)))
         .fallback(|| async { Problem::NotFound })
         .method_not_allowed_fallback(|| async { Problem::MethodNotAllowed })
         .layer(middleware::from_fn(in_time))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(nosniff)
+        .layer(middleware::from_fn(counted))
         .with_state(state)
 }
 
-#[derive(OpenApi)]
-#[openapi(
-    info(title = "Revnoxa webhooks", description = include_str!("api.md")),
-    modifiers(&Bearer),
-    security(("token" = []))
-)]
-struct Document;
-
-struct Bearer;
-
-impl Modify for Bearer {
-    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
-        let scheme = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
-        document.components.get_or_insert_default().add_security_scheme("token", scheme);
-    }
+/// The event in a body of `POST /v1/events`, as far as it can be told without the catalogue; else the field at fault and its rule.
+pub fn posted_event(body: &[u8]) -> Result<NewEvent<'_>, FieldError> {
+    events::event_in(body).map_err(at_fault)
 }
 
-/// One page of a list.
-#[derive(Serialize, ToSchema)]
-struct List<T: ToSchema> {
-    /// In the list's order.
-    items: Vec<T>,
-    /// Give it as `cursor` for the next page; null: this is the last.
-    next_cursor: Option<String>,
+/// The same for the events of `POST /v1/events/batch`.
+pub fn posted_events(body: &[u8]) -> Result<Vec<NewEvent<'_>>, FieldError> {
+    events::events_in(body).map_err(at_fault)
 }
 
-impl<T: ToSchema> List<T> {
-    fn of<R, K: Display>(page: Page<R, K>, item: impl Fn(R) -> T) -> axum::Json<Self> {
-        let next_cursor = page.next.map(|cursor| cursor.to_string());
-        axum::Json(Self { items: page.items.into_iter().map(item).collect(), next_cursor })
-    }
+fn at_fault(problem: Problem) -> FieldError {
+    problem.mendable().expect("a body that was read is at fault itself")
 }
 
 /// RFC 3339, UTC, milliseconds.

@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 use super::AppState;
 use super::problem::{Problem, ProblemBody};
 use crate::store::SKEW_LIMIT;
+use crate::telemetry;
 
 /// All is well.
 #[derive(Serialize, ToSchema)]
@@ -56,5 +57,7 @@ pub(super) async fn readyz(State(state): State<AppState>) -> Result<axum::Json<R
 /// Metrics in Prometheus' text format.
 #[utoipa::path(get, path = "/metrics", tag = "operations", security(()), responses((status = 200, body = String, content_type = "text/plain")))]
 pub(super) async fn metrics(State(state): State<AppState>) -> impl IntoResponse {
+    state.store.observe();
+    telemetry::observe_process();
     ([(CONTENT_TYPE, "text/plain; version=0.0.4")], state.metrics.render())
 }

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Uri};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::auth::{ForTenant, PathId};
 use super::body::{Json, PageParams, Params};
+use super::list::{List, Listed};
 use super::problem::{FieldError, Problem, ProblemBody};
-use super::{AppState, List, time};
+use super::{AppState, time};
 use crate::domain::plugin::{self, Decision, InvalidName, PluginName};
 use crate::store::{PluginRecord, PluginUsage, VersionRecord};
 
@@ -126,9 +127,10 @@ pub(super) struct LogLine {
 pub(super) async fn list(
     State(state): State<AppState>,
     ForTenant(tenant): ForTenant,
+    uri: Uri,
     Params(page): Params<PageParams>,
-) -> Result<axum::Json<List<Plugin>>, Problem> {
-    Ok(List::of(state.store.plugins(&tenant, &page.request()?).await?, shown))
+) -> Result<Listed<Plugin>, Problem> {
+    Ok(List::of(&uri, state.store.plugins(&tenant, &page.request()?).await?, shown))
 }
 
 /// Creates a plugin, without versions as yet.
@@ -182,10 +184,11 @@ pub(super) async fn list_versions(
     State(state): State<AppState>,
     ForTenant(tenant): ForTenant,
     PathId(name): PathId<PluginName>,
+    uri: Uri,
     Params(page): Params<PageParams>,
-) -> Result<axum::Json<List<Version>>, Problem> {
+) -> Result<Listed<Version>, Problem> {
     let versions = state.store.versions(&tenant, &name, &page.request()?).await?.ok_or(Problem::NotFound)?;
-    Ok(List::of(versions, version))
+    Ok(List::of(&uri, versions, version))
 }
 
 /// Reads a version, with what its calls on your deliveries came to.

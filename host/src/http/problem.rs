@@ -1,12 +1,14 @@
 //! Errors as `application/problem+json` (RFC 9457).
 
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::limits;
 use crate::deliver::TestError;
 use crate::ingest::IngestError;
+use crate::limits::{OverLimit, Standing};
 use crate::store::{AcceptError, AttachError, PluginError, StoreError};
 
 /// Seconds until a request that found us busy should come again.
@@ -23,8 +25,10 @@ pub(super) enum Problem {
     NotFound,
     /// It contradicts what is there.
     Conflict(String),
-    /// An id or idempotency key used before with another body.
+    /// An event's id used before with another body.
     IdempotencyConflict(FieldError),
+    /// An idempotency key used before with another request.
+    IdempotencyKeyReused(FieldError),
     /// Not readable: malformed JSON, an unknown field, a wrong type, a bad query.
     InvalidRequest(FieldError),
     /// Readable, but against a rule.
@@ -35,6 +39,8 @@ pub(super) enum Problem {
     UnsupportedMediaType,
     /// The path has no such method.
     MethodNotAllowed,
+    /// A tenant's quota is used up; nothing was done. An error without a field is no fault of a part of the request.
+    RateLimited(FieldError, Standing),
     /// It could not be done now; nothing was changed, or whether it was is not known.
     Unavailable,
     /// Our fault; the log has the same number.
@@ -84,22 +90,7 @@ pub(super) struct ProblemBody {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let (status, ..) = self.kind();
-        let extra = match self {
-            Self::Unauthorized => Some((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))),
-            Self::Unavailable => Some((header::RETRY_AFTER, RETRY_AFTER_S)),
-            Self::IdempotencyConflict(_)
-            | Self::InvalidRequest(_)
-            | Self::Unprocessable(_)
-            | Self::Internal(_)
-            | Self::Forbidden
-            | Self::NotFound
-            | Self::Conflict(_)
-            | Self::PayloadTooLarge(_)
-            | Self::UnsupportedMediaType
-            | Self::MethodNotAllowed => None,
-        };
-        let mut response = (status, axum::Json(self.body())).into_response();
-        response.headers_mut().extend(extra);
+        let mut response = (status, self.headers(), axum::Json(self.body())).into_response();
         let kind = HeaderValue::from_static("application/problem+json");
         response.headers_mut().insert(header::CONTENT_TYPE, kind);
         response
@@ -114,6 +105,31 @@ impl Problem {
         Self::Internal(instance)
     }
 
+    /// What is told besides the body.
+    pub(super) fn headers(&self) -> HeaderMap {
+        match self {
+            Self::Unauthorized => {
+                HeaderMap::from_iter([(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))])
+            }
+            Self::Unavailable => HeaderMap::from_iter([(header::RETRY_AFTER, RETRY_AFTER_S)]),
+            Self::RateLimited(_, standing) => {
+                let retry_after = (header::RETRY_AFTER, HeaderValue::from(standing.in_s));
+                limits::fields(standing).into_iter().chain([retry_after]).collect()
+            }
+            Self::IdempotencyConflict(_)
+            | Self::IdempotencyKeyReused(_)
+            | Self::InvalidRequest(_)
+            | Self::Unprocessable(_)
+            | Self::Internal(_)
+            | Self::Forbidden
+            | Self::NotFound
+            | Self::Conflict(_)
+            | Self::PayloadTooLarge(_)
+            | Self::UnsupportedMediaType
+            | Self::MethodNotAllowed => HeaderMap::new(),
+        }
+    }
+
     /// What whoever filled in a form can mend; the error is all else.
     pub(super) fn mendable(self) -> Result<FieldError, Self> {
         match self {
@@ -124,8 +140,10 @@ impl Problem {
             | Self::Forbidden
             | Self::NotFound
             | Self::IdempotencyConflict(_)
+            | Self::IdempotencyKeyReused(_)
             | Self::UnsupportedMediaType
             | Self::MethodNotAllowed
+            | Self::RateLimited(..)
             | Self::Unavailable
             | Self::Internal(_) => Err(self),
         }
@@ -143,9 +161,11 @@ impl Problem {
             instance: None,
         };
         match self {
-            Self::IdempotencyConflict(error) | Self::InvalidRequest(error) | Self::Unprocessable(error) => {
-                body.errors.push(error);
-            }
+            Self::IdempotencyConflict(error)
+            | Self::IdempotencyKeyReused(error)
+            | Self::InvalidRequest(error)
+            | Self::Unprocessable(error) => body.errors.push(error),
+            Self::RateLimited(error, _) => body.errors.extend((!error.field.is_empty()).then_some(error)),
             Self::Internal(instance) => body.instance = Some(instance.urn().to_string()),
             Self::Unauthorized
             | Self::Unavailable
@@ -168,6 +188,9 @@ impl Problem {
             Self::IdempotencyConflict(_) => {
                 (StatusCode::CONFLICT, "idempotency-conflict", "Used before with another body")
             }
+            Self::IdempotencyKeyReused(_) => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "idempotency-key-reused", "Used before with another request")
+            }
             Self::InvalidRequest(_) => (StatusCode::BAD_REQUEST, "invalid-request", "The request is not readable"),
             Self::Unprocessable(_) => (StatusCode::UNPROCESSABLE_ENTITY, "unprocessable", "The request breaks a rule"),
             Self::PayloadTooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "payload-too-large", "Too large"),
@@ -175,6 +198,7 @@ impl Problem {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "Unsupported media type")
             }
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed"),
+            Self::RateLimited(..) => (StatusCode::TOO_MANY_REQUESTS, "rate-limited", "Too many requests"),
             Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Not possible at the moment"),
             Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Our fault"),
         }
@@ -186,8 +210,16 @@ impl Problem {
             Self::Forbidden => "this token's scope does not cover this call".into(),
             Self::NotFound => "there is no such thing here".into(),
             Self::Conflict(detail) => detail.clone(),
-            Self::IdempotencyConflict(error) | Self::InvalidRequest(error) | Self::Unprocessable(error) => {
-                if error.field.is_empty() { error.rule.clone() } else { format!("`{}`: {}", error.field, error.rule) }
+            Self::IdempotencyConflict(error)
+            | Self::IdempotencyKeyReused(error)
+            | Self::InvalidRequest(error)
+            | Self::Unprocessable(error)
+            | Self::RateLimited(error, _) => {
+                if error.field.is_empty() {
+                    error.rule.clone()
+                } else {
+                    format!("`{}`: {}", error.field, error.rule)
+                }
             }
             Self::PayloadTooLarge(limit) => format!("the body must be at most {limit} bytes"),
             Self::UnsupportedMediaType => "the body must be sent as `Content-Type: application/json`".into(),
@@ -250,13 +282,28 @@ impl From<AttachError> for Problem {
 }
 
 impl Problem {
-    /// `field` names a field of the event at an index.
-    pub(super) fn of_events(error: IngestError, field: impl Fn(usize, &str) -> String, keyed: bool) -> Self {
+    /// `field` names the tenant whose quota is used up; empty: it is the caller's.
+    pub(super) fn over_limit(field: impl Into<String>, over: OverLimit) -> Self {
+        let error = FieldError::new(field, &over);
+        match over {
+            OverLimit::Later(standing) => Self::RateLimited(error, standing),
+            // It would not help to try again.
+            OverLimit::Never(_) => Self::Unprocessable(error),
+        }
+    }
+
+    /// `field` names a field of the event at an index; `keyed` tells whether that event goes by the idempotency key.
+    pub(super) fn of_events(
+        error: IngestError,
+        field: impl Fn(usize, &str) -> String,
+        keyed: impl Fn(usize) -> bool,
+    ) -> Self {
         match error {
             IngestError::UnknownTenant(at) => Self::Unprocessable(FieldError::new(field(at, "tenant"), error)),
             IngestError::UnknownType(at) => Self::Unprocessable(FieldError::new(field(at, "type"), error)),
-            IngestError::Conflict(_) if keyed => {
-                Self::IdempotencyConflict(FieldError::new("Idempotency-Key", "was used before with another body"))
+            IngestError::OverLimit(at, over) => Self::over_limit(field(at, "tenant"), over),
+            IngestError::Conflict(at) if keyed(at) => {
+                Self::IdempotencyKeyReused(FieldError::new("Idempotency-Key", "was used before with another request"))
             }
             IngestError::Conflict(at) => {
                 Self::IdempotencyConflict(FieldError::new(field(at, "id"), "was used before with another body"))

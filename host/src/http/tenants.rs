@@ -1,14 +1,15 @@
 //! Tenants.
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Uri};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::auth::{Operator, PathId};
 use super::body::{Json, PageParams, Params, vet_text};
+use super::list::{List, Listed};
 use super::problem::{FieldError, Problem, ProblemBody};
-use super::{AppState, List, time};
+use super::{AppState, time};
 use crate::domain::id::{InvalidId, TenantId};
 use crate::store;
 
@@ -44,9 +45,10 @@ pub(super) struct Tenant {
 pub(super) async fn list(
     State(state): State<AppState>,
     _: Operator,
+    uri: Uri,
     Params(page): Params<PageParams>,
-) -> Result<axum::Json<List<Tenant>>, Problem> {
-    Ok(List::of(state.store.tenants(&page.request()?).await?, tenant))
+) -> Result<Listed<Tenant>, Problem> {
+    Ok(List::of(&uri, state.store.tenants(&page.request()?).await?, tenant))
 }
 
 /// Creates a tenant.

@@ -1,14 +1,15 @@
 //! API tokens.
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Uri};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::auth::{Operator, PathId};
 use super::body::{Json, OptionalJson, PageParams, Params};
+use super::list::{List, Listed};
 use super::problem::{Problem, ProblemBody};
-use super::{AppState, List, time};
+use super::{AppState, time};
 use crate::domain::id::{TenantId, TokenId};
 use crate::domain::token::Scope;
 use crate::store::TokenRecord;
@@ -63,9 +64,10 @@ pub(super) struct CreatedToken {
 pub(super) async fn list(
     State(state): State<AppState>,
     _: Operator,
+    uri: Uri,
     Params(page): Params<PageParams>,
-) -> Result<axum::Json<List<Token>>, Problem> {
-    Ok(List::of(state.store.tokens(None, &page.request()?).await?, token))
+) -> Result<Listed<Token>, Problem> {
+    Ok(List::of(&uri, state.store.tokens(None, &page.request()?).await?, token))
 }
 
 /// Makes an operator's or producer's token.
@@ -105,10 +107,11 @@ pub(super) async fn list_of_tenant(
     State(state): State<AppState>,
     _: Operator,
     PathId(tenant): PathId<TenantId>,
+    uri: Uri,
     Params(page): Params<PageParams>,
-) -> Result<axum::Json<List<Token>>, Problem> {
+) -> Result<Listed<Token>, Problem> {
     state.store.tenant(&tenant).await?.ok_or(Problem::NotFound)?;
-    Ok(List::of(state.store.tokens(Some(&tenant), &page.request()?).await?, token))
+    Ok(List::of(&uri, state.store.tokens(Some(&tenant), &page.request()?).await?, token))
 }
 
 /// Makes a token for a tenant.

@@ -1,16 +1,29 @@
 //! How each HTTP client is set up: TLS, pools, limits.
 
+use std::error::Error;
 use std::hash::Hash;
+use std::io;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::Uri;
+use http_body_util::Full;
+use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
+use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use quick_cache::Equivalent;
-use reqwest::{Client, redirect, retry};
 use rustls::client::Resumption;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tower_service::Service;
 
 use super::resolver::GuardedResolver;
 use super::{OutboundError, POOL_LIMIT};
@@ -43,7 +56,7 @@ impl From<PoolKeyRef<'_>> for PoolKey {
 }
 
 /// The system's certificate authorities and those in `extra_ca`; HTTP/2 where the receiver offers it.
-pub(super) fn tls_config(extra_ca: Option<PathBuf>, policy: AddressPolicy) -> Result<ClientConfig, OutboundError> {
+pub(super) fn tls_config(extra_ca: Option<PathBuf>, policy: AddressPolicy) -> Result<Arc<ClientConfig>, OutboundError> {
     let mut roots = RootCertStore::empty();
     // What the system holds and cannot be read is its packager's matter; too few show as TLS errors.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -59,12 +72,12 @@ pub(super) fn tls_config(extra_ca: Option<PathBuf>, policy: AddressPolicy) -> Re
         .with_root_certificates(roots)
         .with_no_client_auth();
     tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    // Sessions are found by server name and hold nothing of a tenant: clones of this configuration share them.
+    // Sessions are found by server name and hold nothing of a tenant: all clients share them.
     tls.resumption = Resumption::in_memory_sessions(POOL_LIMIT);
-    Ok(tls)
+    Ok(Arc::new(tls))
 }
 
-fn add_extra_ca(roots: &mut RootCertStore, path: &PathBuf) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+fn add_extra_ca(roots: &mut RootCertStore, path: &PathBuf) -> Result<(), BoxError> {
     let before = roots.len();
     for certificate in CertificateDer::pem_file_iter(path)? {
         roots.add(certificate?)?;
@@ -75,34 +88,70 @@ fn add_extra_ca(roots: &mut RootCertStore, path: &PathBuf) -> Result<(), Box<dyn
     Ok(())
 }
 
-/// One pool of connections.
+/// One pool of connections. It follows no redirect, uses no proxy and unpacks nothing, for it cannot; a request that a connection
+/// may have begun to send is never sent again.
+pub(super) type Client = legacy::Client<Connector, Full<Bytes>>;
+
+/// An empty pool.
 pub(super) fn build(
-    tls: &ClientConfig,
-    resolver: &Arc<GuardedResolver>,
+    tls: &Arc<ClientConfig>,
+    resolver: &GuardedResolver,
     policy: AddressPolicy,
     attempt_timeout: Duration,
-) -> reqwest::Result<Client> {
-    Client::builder()
-        .tls_backend_preconfigured(tls.clone())
-        .dns_resolver(Arc::clone(resolver))
-        .https_only(policy == AddressPolicy::PublicOnly)
-        .redirect(redirect::Policy::none())
-        .referer(false)
-        .no_proxy()
-        // By default reqwest sends again after an HTTP/2 GOAWAY, which the receiver may send after it has read the
-        // request. What hyper still repeats by itself was never handed to a connection. Zero also saves a copy.
-        .retry(retry::never().max_retries_per_request(0))
-        // Also ends a connect that goes on in the background after an idle connection was found meanwhile.
-        .connect_timeout(attempt_timeout)
-        .tcp_nodelay(true)
+) -> Client {
+    let mut http = HttpConnector::new_with_resolver(resolver.clone());
+    http.enforce_http(false);
+    http.set_nodelay(true);
+    http.set_keepalive(Some(TCP_PROBE_AFTER));
+    http.set_keepalive_interval(Some(TCP_PROBE_AFTER));
+    let mut https = HttpsConnector::from((http, tls.clone()));
+    if policy == AddressPolicy::PublicOnly {
+        https.enforce_https();
+    }
+    legacy::Client::builder(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .pool_timer(TokioTimer::new())
         .pool_max_idle_per_host(IDLE_PER_POOL)
         .pool_idle_timeout(IDLE_FOR)
+        .http1_max_buf_size(HTTP1_HEADER_LIMIT)
         .http2_initial_stream_window_size(HTTP2_STREAM_WINDOW)
         .http2_initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
         .http2_max_header_list_size(HTTP2_HEADER_LIMIT)
         .http2_keep_alive_interval(HTTP2_PING_AFTER)
         .http2_keep_alive_timeout(HTTP2_PING_TIMEOUT)
-        .build()
+        .build(Connector { https, limit: attempt_timeout })
+}
+
+/// Looks up, connects and shakes hands, all within a limit. An attempt has its own; this one ends a connect that goes on in the
+/// background after an idle connection was found meanwhile.
+#[derive(Clone)]
+pub(super) struct Connector {
+    https: HttpsConnector<HttpConnector<GuardedResolver>>,
+    limit: Duration,
+}
+
+type BoxError = Box<dyn Error + Send + Sync>;
+type Connection = MaybeHttpsStream<TokioIo<TcpStream>>;
+type Connecting = Pin<Box<dyn Future<Output = Result<Connection, BoxError>> + Send>>;
+
+impl Service<Uri> for Connector {
+    type Response = Connection;
+    type Error = BoxError;
+    type Future = Connecting;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.https.poll_ready(context)
+    }
+
+    fn call(&mut self, to: Uri) -> Connecting {
+        let connecting = timeout(self.limit, self.https.call(to));
+        Box::pin(async move {
+            match connecting.await {
+                Ok(connected) => connected,
+                Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
+            }
+        })
+    }
 }
 
 /// Idle connections kept in a pool; one more is closed after its request.
@@ -112,14 +161,20 @@ const IDLE_PER_POOL: usize = 64;
 /// see the end of the stream and drop the connection, unless a request crosses it, which is a failed attempt.
 const IDLE_FOR: Duration = Duration::from_secs(30);
 
+/// Whoever is on the other side of an idle connection is asked by TCP whether it is still there, before the connection is used again.
+const TCP_PROBE_AFTER: Duration = Duration::from_secs(15);
+
 /// What a receiver may send unasked on one HTTP/2 stream (RFC 9113 §6.9); hyper's default is 2 MiB.
 const HTTP2_STREAM_WINDOW: u32 = 64 * 1024;
 
 /// The same for one connection; hyper's default is 5 MiB.
 const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
 
-/// Response header bytes over HTTP/2; beyond it the request fails. (reqwest 0.13 has no such bound for
-/// HTTP/1.1: hyper's are 100 headers and about 408 KiB.)
+/// Response header bytes over HTTP/1.1, about; beyond it the request fails. It is hyper's buffer of a connection, which a receiver can
+/// fill and then fall silent; by default it would be 408 KiB for each of as many attempts as there may be at once.
+const HTTP1_HEADER_LIMIT: usize = 32 * 1024;
+
+/// Response header bytes over HTTP/2; beyond it the request fails.
 const HTTP2_HEADER_LIMIT: u32 = 16 * 1024;
 
 /// A silent HTTP/2 connection with requests waiting is asked for a sign of life, so that a dead one, shared by all

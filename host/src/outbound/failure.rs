@@ -10,16 +10,9 @@ use super::ResolveError;
 use crate::domain::outcome::SendError;
 
 /// The first cause that says something; `limit` is the attempt's time limit.
-pub(super) fn send_error(error: &reqwest::Error, limit: Duration) -> SendError {
-    if let Some(found) = causes(error).find_map(|cause| meaning(cause, limit)) {
-        return found;
-    }
-    // A connect that timed out: reqwest's type for it is private.
-    if error.is_timeout() {
-        SendError::TimedOut(limit)
-    } else {
-        SendError::Network("connection broke before an answer")
-    }
+pub(super) fn send_error(error: &(dyn Error + 'static), limit: Duration) -> SendError {
+    let found = causes(error).find_map(|cause| meaning(cause, limit));
+    found.unwrap_or(SendError::Network("connection broke before an answer"))
 }
 
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
@@ -39,7 +32,7 @@ fn meaning(cause: &(dyn Error + 'static), limit: Duration) -> Option<SendError> 
     } else if let Some(error) = cause.downcast_ref::<rustls::Error>() {
         Some(SendError::Tls(of_tls(error)))
     } else if let Some(error) = cause.downcast_ref::<hyper::Error>() {
-        of_http(error)
+        of_http(error, limit)
     } else if let Some(error) = cause.downcast_ref::<io::Error>() {
         of_io(error.kind(), limit)
     } else {
@@ -80,11 +73,13 @@ fn of_certificate(reason: &CertificateError) -> &'static str {
     }
 }
 
-fn of_http(error: &hyper::Error) -> Option<SendError> {
+fn of_http(error: &hyper::Error, limit: Duration) -> Option<SendError> {
     if error.is_parse() {
         Some(SendError::Network("answer is not HTTP, or its headers are too large"))
     } else if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
         Some(SendError::Network(CLOSED))
+    } else if error.is_timeout() {
+        Some(SendError::TimedOut(limit))
     } else {
         None
     }

@@ -2,28 +2,33 @@
 //! [`Outcome`], never `Err`, within the attempt's time limit.
 //!
 //! Invariants: it connects only to vetted addresses (`resolver.rs`), follows no redirect, uses no proxy,
-//! decompresses nothing, sends a request at most once, shares no connection between tenants.
+//! decompresses nothing, sends a request at most once, shares no connection between tenants. What a receiver can make it
+//! keep in memory is bounded in each of its parts: headers, body, `Retry-After`.
 
 mod client;
+mod collector;
 mod failure;
 mod local;
 mod resolver;
 
+use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::RETRY_AFTER;
-use http::{HeaderMap, Method};
+use http::header::{ACCEPT, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use quick_cache::sync::Cache;
-use reqwest::{Client, Request, Response};
 use tokio::time::{Instant, timeout_at};
 
 use crate::domain::address::{AddressPolicy, EndpointUrl};
 use crate::domain::outcome::{Answer, Outcome, SendError};
-use client::{PoolKey, PoolKeyRef};
+use client::{Client, PoolKey, PoolKeyRef};
+pub use collector::CollectorClient;
 pub use local::{LocalApi, LocalApiError};
 use resolver::GuardedResolver;
 pub use resolver::ResolveError;
@@ -72,18 +77,15 @@ pub enum OutboundError {
     /// hickory does not accept the configuration.
     #[error("cannot set up name resolution")]
     Resolver(#[from] hickory_resolver::net::NetError),
-    /// reqwest does not accept the configuration.
-    #[error("cannot set up the HTTP client")]
-    Client(#[from] reqwest::Error),
 }
 
 /// The client of all tenants. Make one and share it.
 pub struct Outbound {
     policy: AddressPolicy,
     attempt_timeout: Duration,
-    tls: rustls::ClientConfig,
-    resolver: Arc<GuardedResolver>,
-    pools: Cache<PoolKey, Client>,
+    tls: Arc<rustls::ClientConfig>,
+    resolver: GuardedResolver,
+    pools: Cache<PoolKey, Arc<Client>>,
 }
 
 impl Outbound {
@@ -93,9 +95,7 @@ impl Outbound {
     /// When one of them, or the configuration, cannot be used.
     pub fn new(config: OutboundConfig) -> Result<Self, OutboundError> {
         let tls = client::tls_config(config.extra_ca, config.policy)?;
-        let resolver = Arc::new(GuardedResolver::new(&config.dns_servers, config.policy, config.attempt_timeout)?);
-        // Built once for nothing: a TLS configuration that reqwest does not know fails here, not in an attempt.
-        client::build(&tls, &resolver, config.policy, config.attempt_timeout)?;
+        let resolver = GuardedResolver::new(&config.dns_servers, config.policy, config.attempt_timeout)?;
         Ok(Self {
             policy: config.policy,
             attempt_timeout: config.attempt_timeout,
@@ -134,59 +134,57 @@ impl Outbound {
         // Again, although it was checked when it was saved: the row may be older than the rule, and a host that
         // is an address never reaches the resolver.
         url.check(self.policy).map_err(|_| SendError::AddressRefused)?;
-        let client = self.client(tenant, url)?;
-        let mut request = Request::new(Method::POST, url.as_url().clone());
+        let uri: Uri = url.as_str().parse().map_err(|_| SendError::Network("request could not be set up"))?;
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = uri;
         *request.headers_mut() = headers;
-        *request.body_mut() = Some(body.into());
-        match timeout_at(deadline, client.execute(request)).await {
+        request.headers_mut().entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
+        match timeout_at(deadline, self.client(tenant, url).request(request)).await {
             Ok(Ok(response)) => Ok(read_answer(response, deadline).await),
             Ok(Err(error)) => Err(failure::send_error(&error, self.attempt_timeout)),
             Err(_) => Err(SendError::TimedOut(self.attempt_timeout)),
         }
     }
 
-    fn client(&self, tenant: &str, url: &EndpointUrl) -> Result<Client, SendError> {
+    fn client(&self, tenant: &str, url: &EndpointUrl) -> Arc<Client> {
         let key = PoolKeyRef { tenant, origin: url.origin() };
         if let Some(client) = self.pools.get(&key) {
-            return Ok(client);
+            return client;
         }
+        let build = || client::build(&self.tls, &self.resolver, self.policy, self.attempt_timeout);
         // One builder per key: two would mean two pools, and the connections of one of them lost.
-        self.pools
-            .get_or_insert_with(&PoolKey::from(key), || {
-                client::build(&self.tls, &self.resolver, self.policy, self.attempt_timeout)
-            })
-            .map_err(|_| SendError::Network("request could not be set up"))
+        let Ok(client) = self.pools.get_or_insert_with(&PoolKey::from(key), || Ok::<_, Infallible>(Arc::new(build())));
+        client
     }
 }
 
-async fn read_answer(mut response: Response, deadline: Instant) -> Answer {
-    let status = response.status().as_u16();
-    let retry_after = response
-        .headers()
+async fn read_answer(response: Response<Incoming>, deadline: Instant) -> Answer {
+    let (head, mut incoming) = response.into_parts();
+    let retry_after = head
+        .headers
         .get(RETRY_AFTER)
         .filter(|value| value.len() <= RETRY_AFTER_LIMIT)
         .and_then(|value| value.to_str().ok())
         .map(str::to_owned);
     let mut body = BytesMut::new();
-    let complete = timeout_at(deadline, read_body(&mut response, &mut body)).await.unwrap_or(false);
-    Answer { status, body: body.freeze(), truncated: !complete, retry_after }
+    let complete = timeout_at(deadline, read_body(&mut incoming, &mut body)).await.unwrap_or(false);
+    Answer { status: head.status.as_u16(), body: body.freeze(), truncated: !complete, retry_after }
 }
 
-/// Whether `body` got all of it. The last `chunk`, the empty one, is what sends the connection back to its pool.
+/// Whether `body` got all of it. The last frame, the missing one, is what sends the connection back to its pool.
 ///
 /// Chunks are copied: they are views into the connection's read buffer, which a kept view would keep alive.
-async fn read_body(response: &mut Response, body: &mut BytesMut) -> bool {
-    loop {
-        match response.chunk().await {
-            Ok(Some(chunk)) => {
-                let room = RESPONSE_BODY_LIMIT - body.len();
-                body.extend_from_slice(&chunk[..chunk.len().min(room)]);
-                if chunk.len() > room {
-                    return false;
-                }
-            }
-            Ok(None) => return true,
-            Err(_) => return false,
+async fn read_body(incoming: &mut Incoming, body: &mut BytesMut) -> bool {
+    while let Some(frame) = incoming.frame().await {
+        let Ok(frame) = frame else { return false };
+        // Trailers tell nothing that is kept.
+        let Ok(chunk) = frame.into_data() else { continue };
+        let room = RESPONSE_BODY_LIMIT - body.len();
+        body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+        if chunk.len() > room {
+            return false;
         }
     }
+    true
 }

@@ -2,7 +2,11 @@
 //! given here, so there is no second lookup that a name could answer differently (DNS rebinding).
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
+use std::vec;
 
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{
@@ -11,8 +15,9 @@ use hickory_resolver::config::{
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::Name;
-use reqwest::dns::{Addrs, Resolve, Resolving};
+use hyper_util::client::legacy::connect::dns;
 use tokio::time::timeout;
+use tower_service::Service;
 
 use super::OutboundError;
 use crate::domain::address::{AddressPolicy, permitted};
@@ -43,7 +48,7 @@ pub enum ResolveError {
 /// What every connect to a host name goes through. Clones share the connection to the DNS servers.
 #[derive(Clone)]
 pub(super) struct GuardedResolver {
-    dns: TokioResolver,
+    dns: Arc<TokioResolver>,
     policy: AddressPolicy,
     budget: Duration,
 }
@@ -58,7 +63,7 @@ impl GuardedResolver {
         let (config, options) = if servers.is_empty() { system_config() } else { config_of(servers) };
         let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
         *builder.options_mut() = bounded(options, budget);
-        Ok(Self { dns: builder.build()?, policy, budget })
+        Ok(Self { dns: Arc::new(builder.build()?), policy, budget })
     }
 
     /// The vetted addresses of `host`, at least one and at most [`ADDRESS_LIMIT`].
@@ -87,14 +92,25 @@ impl GuardedResolver {
     }
 }
 
-// reqwest asks for host names; for hosts that are addresses it does not ask.
-impl Resolve for GuardedResolver {
-    fn resolve(&self, name: reqwest::dns::Name) -> Resolving {
+type Resolved = vec::IntoIter<SocketAddr>;
+
+// The HTTP client asks for host names; for hosts that are addresses it does not ask.
+impl Service<dns::Name> for GuardedResolver {
+    type Response = Resolved;
+    type Error = ResolveError;
+    type Future = Pin<Box<dyn Future<Output = Result<Resolved, ResolveError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ResolveError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: dns::Name) -> Self::Future {
         let resolver = self.clone();
         Box::pin(async move {
             let addresses = resolver.addresses(name.as_str()).await?;
             // Port 0 stands for the URL's.
-            Ok(Box::new(addresses.into_iter().map(|ip| SocketAddr::new(ip, 0))) as Addrs)
+            let sockets: Vec<SocketAddr> = addresses.into_iter().map(|ip| SocketAddr::new(ip, 0)).collect();
+            Ok(sockets.into_iter())
         })
     }
 }

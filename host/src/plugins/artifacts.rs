@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use crate::config::MasterKey;
+use crate::config::{MasterKey, MasterKeys};
 use crate::domain::plugin::Version;
 
 /// Bytes of the MAC in front of the artifact.
@@ -22,17 +22,16 @@ const UNFINISHED: Duration = Duration::from_secs(3_600);
 
 pub(super) struct Artifacts {
     folder: PathBuf,
-    mac: Hmac<Sha256>,
+    /// Of each master key; files are kept under the first.
+    macs: Vec<Hmac<Sha256>>,
     compatibility: u64,
 }
 
 impl Artifacts {
     /// The artifacts in `folder` of the engine with this `compatibility`; those of other engines are deleted.
-    pub(super) fn open(folder: PathBuf, key: &MasterKey, compatibility: u64) -> std::io::Result<Self> {
+    pub(super) fn open(folder: PathBuf, keys: &MasterKeys, compatibility: u64) -> std::io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
-        let mac = |key: &[u8]| Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
-        let derived = mac(key.as_bytes()).chain_update(b"revnoxa: compiled plugins").finalize().into_bytes();
-        let artifacts = Self { folder, mac: mac(&derived), compatibility };
+        let artifacts = Self { folder, macs: keys.iter().map(derived).collect(), compatibility };
         artifacts.tidy()?;
         Ok(artifacts)
     }
@@ -44,11 +43,23 @@ impl Artifacts {
         file.read_exact(&mut mac).ok()?;
         let mut artifact = Vec::new();
         file.read_to_end(&mut artifact).ok()?;
-        let genuine = self.mac_of(version, &artifact).verify_slice(&mac).is_ok();
-        if !genuine {
-            tracing::warn!(plugin.version = %version, "a compiled plugin on disk was changed; it is compiled again");
+        let genuine = |key: &Hmac<Sha256>| self.mac_of(key, version, &artifact).verify_slice(&mac).is_ok();
+        match self.macs.iter().position(genuine) {
+            Some(0) => {}
+            Some(_) => self.keep_again(version, &artifact),
+            None => {
+                tracing::warn!(plugin.version = %version, "a compiled plugin on disk is not ours; it is compiled again");
+                return None;
+            }
         }
-        genuine.then_some(artifact)
+        Some(artifact)
+    }
+
+    /// Under the newest key: the one it is kept under will be gone one day.
+    fn keep_again(&self, version: Version, artifact: &[u8]) {
+        if let Err(error) = self.store(version, artifact) {
+            tracing::warn!(plugin.version = %version, %error, "cannot keep a compiled plugin under the new master key");
+        }
     }
 
     pub(super) fn store(&self, version: Version, artifact: &[u8]) -> std::io::Result<()> {
@@ -56,7 +67,7 @@ impl Artifacts {
         let unfinished = self.folder.join(format!("{:016x}.tmp", rand::random::<u64>()));
         let written = (|| {
             let mut file = File::options().create_new(true).write(true).mode(0o600).open(&unfinished)?;
-            file.write_all(&self.mac_of(version, artifact).finalize().into_bytes())?;
+            file.write_all(&self.mac_of(&self.macs[0], version, artifact).finalize().into_bytes())?;
             file.write_all(artifact)?;
             fs::rename(&unfinished, self.path(version))
         })();
@@ -68,8 +79,8 @@ impl Artifacts {
         self.tidy()
     }
 
-    fn mac_of(&self, version: Version, artifact: &[u8]) -> Hmac<Sha256> {
-        let mac = self.mac.clone().chain_update(version.as_bytes()).chain_update(self.compatibility.to_be_bytes());
+    fn mac_of(&self, key: &Hmac<Sha256>, version: Version, artifact: &[u8]) -> Hmac<Sha256> {
+        let mac = key.clone().chain_update(version.as_bytes()).chain_update(self.compatibility.to_be_bytes());
         mac.chain_update(artifact)
     }
 
@@ -115,6 +126,12 @@ impl Artifacts {
     }
 }
 
+/// A key of our own: the master key itself is for sealing.
+fn derived(key: &MasterKey) -> Hmac<Sha256> {
+    let mac = |key: &[u8]| Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
+    mac(&mac(key.as_bytes()).chain_update(b"revnoxa: compiled plugins").finalize().into_bytes())
+}
+
 fn remove(path: &Path) {
     if let Err(error) = fs::remove_file(path) {
         tracing::warn!(%error, path = %path.display(), "cannot delete a compiled plugin");
@@ -125,8 +142,8 @@ fn remove(path: &Path) {
 mod tests {
     use super::*;
 
-    fn key(byte: u8) -> MasterKey {
-        MasterKey::from_bytes([byte; 32])
+    fn key(byte: u8) -> MasterKeys {
+        MasterKey::from_bytes([byte; 32]).into()
     }
 
     #[test]
@@ -138,6 +155,12 @@ mod tests {
         artifacts.store(version, b"machine code").unwrap();
         assert_eq!(artifacts.load(version).unwrap(), b"machine code");
         assert!(Artifacts::open(folder.clone(), &key(2), 7).unwrap().load(version).is_none(), "another key");
+        let both = MasterKeys { previous: vec![MasterKey::from_bytes([1; 32])], ..key(2) };
+        let kept = Artifacts::open(folder.clone(), &both, 7).unwrap().load(version);
+        assert_eq!(kept.unwrap(), b"machine code", "another key that replaces this one");
+        let kept = Artifacts::open(folder.clone(), &key(2), 7).unwrap().load(version);
+        assert_eq!(kept.unwrap(), b"machine code", "kept under that key since");
+        artifacts.store(version, b"machine code").unwrap();
         fs::copy(artifacts.path(version), artifacts.path(Version::of(b"another"))).unwrap();
         assert!(artifacts.load(Version::of(b"another")).is_none(), "another version's");
         let whole = fs::read(artifacts.path(version)).unwrap();

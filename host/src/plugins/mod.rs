@@ -37,7 +37,7 @@ pub use refused::Refused;
 use world::World;
 
 use crate::clock::Clock;
-use crate::config::{MasterKey, PluginSettings};
+use crate::config::{MasterKeys, PluginSettings};
 use crate::domain::id::TenantId;
 use crate::domain::plugin::Version;
 
@@ -112,17 +112,17 @@ pub enum SetUpError {
 
 impl Plugins {
     /// The sandbox with these limits. `compiler` is the program whose `plugin compile` compiles; `kept` the folder where machine code is
-    /// kept, and the key that authenticates it.
+    /// kept, and the keys that authenticate it.
     pub fn new(
         settings: PluginSettings,
         compiler: &Path,
-        kept: Option<(&Path, &MasterKey)>,
+        kept: Option<(&Path, &MasterKeys)>,
         clock: Clock,
     ) -> Result<Self, SetUpError> {
         let failed = |error: wasmtime::Error| SetUpError::Engine(format!("{error:#}"));
         let engine = engine::running(settings.calls, settings.memory).map_err(failed)?;
         let compatibility = engine::compatibility(&engine);
-        let open = |(folder, key): (&Path, &MasterKey)| Artifacts::open(folder.to_owned(), key, compatibility);
+        let open = |(folder, keys): (&Path, &MasterKeys)| Artifacts::open(folder.to_owned(), keys, compatibility);
         let artifacts = kept.map(open).transpose()?.map(Arc::new);
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let slow = tokio::runtime::Builder::new_multi_thread()

@@ -71,6 +71,7 @@ impl Store {
             .bind(&id)
             .execute(change.on())
             .await?;
+        let key = self.key_to_seal(change.on()).await?;
         for (index, attachment) in attachments.into_iter().enumerate() {
             // In the transaction that attaches: a version that is being deleted is either attached or gone.
             if !plugins::is_there(change.on(), tenant, &attachment.plugin, attachment.version).await? {
@@ -95,7 +96,7 @@ impl Store {
             .bind(attachment.version.to_string())
             .bind(attachment.rollout.map(|rollout| i64::from(rollout.percent())))
             .bind(baseline.map(|baseline| baseline.to_string()))
-            .bind(self.sealer.seal(&place(tenant, &id, &position.to_string()), attachment.settings.as_bytes()))
+            .bind(key.seal(&place(tenant, &id, &position.to_string()), attachment.settings.as_bytes()))
             .bind(attachment.on_error.name())
             .execute(change.on())
             .await?;
@@ -176,8 +177,9 @@ impl Store {
         let id = row.endpoint_id.as_str();
         let baseline = row.baseline.as_ref().map(|text| parsed(TABLE, "baseline", id, text)).transpose()?;
         let rollout = row.percent.map(|percent| Rollout::new(percent, baseline)).transpose();
-        let settings = self.sealer.open(&place(tenant, id, &row.position.to_string()), &row.settings);
-        let settings = settings.and_then(|settings| String::from_utf8(settings).ok());
+        let opened = self.sealer.open(&place(tenant, id, &row.position.to_string()), &row.settings);
+        let (_, settings) = opened.map_err(|closed| closed.at(TABLE, "settings", id))?;
+        let settings = String::from_utf8(settings).ok();
         Ok(Attachment {
             plugin: parsed(TABLE, "plugin", id, &row.plugin)?,
             version: parsed(TABLE, "version", id, &row.version)?,
@@ -188,6 +190,7 @@ impl Store {
     }
 }
 
-fn place<'a>(tenant: &'a TenantId, endpoint: &'a str, position: &'a str) -> [&'a str; 4] {
+/// Where settings stand, for their seal.
+pub(super) fn place<'a>(tenant: &'a TenantId, endpoint: &'a str, position: &'a str) -> [&'a str; 4] {
     ["attachments.settings", tenant.as_str(), endpoint, position]
 }

@@ -21,6 +21,7 @@ use crate::domain::id::{DeliveryId, EventId, TenantId};
 use crate::domain::lanes::{Remaining, Want};
 use crate::domain::outcome::Outcome;
 use crate::domain::plugin::Ran;
+use crate::domain::trace::TraceParent;
 
 /// Rows of one statement. Few statements are ever prepared: the driver keeps 100 of them for a connection to SQLite, and on
 /// PostgreSQL each costs the way there and back.
@@ -185,9 +186,10 @@ pub(super) async fn insert_events(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     static INSERT: LazyLock<Sized> = LazyLock::new(|| {
-        let head = "INSERT INTO events (tenant_id, id, event_type, body, fingerprint, deliveries, created_at)
-                    SELECT column1, column2, column3, column4, column5, column6, column7 FROM (VALUES";
-        Sized::padded(head, &[Text, Text, Text, Binary, Binary, Integer, Integer], ") AS v WHERE column1 IS NOT NULL")
+        let head = "INSERT INTO events (tenant_id, id, event_type, body, fingerprint, deliveries, created_at, trace)
+                    SELECT column1, column2, column3, column4, column5, column6, column7, column8 FROM (VALUES";
+        let columns = [Text, Text, Text, Binary, Binary, Integer, Integer, Text];
+        Sized::padded(head, &columns, ") AS v WHERE column1 IS NOT NULL")
     });
     for (mut query, events) in INSERT.over(Kind::of(connection), events) {
         for (event, deliveries) in events {
@@ -198,7 +200,8 @@ pub(super) async fn insert_events(
                 .bind(event.body.to_vec())
                 .bind(event.fingerprint.map(|fingerprint| fingerprint.to_vec()))
                 .bind(*deliveries as i64)
-                .bind(now.as_millisecond());
+                .bind(now.as_millisecond())
+                .bind(event.trace.map(|trace| trace.to_string()));
         }
         query.execute(&mut *connection).await?;
     }
@@ -517,7 +520,8 @@ pub(super) async fn claim(
             .collect::<Result<_, StoreError>>()?;
         let bodies = bodies(connection, &ids).await?;
         let leased = |(row, (tenant, event)): (ClaimRow, (TenantId, EventId))| {
-            let body = bodies.get(&event).ok_or_else(|| unreadable("deliveries", "event_id", &row.id))?.clone();
+            let (body, trace) =
+                bodies.get(&event).ok_or_else(|| unreadable("deliveries", "event_id", &row.id))?.clone();
             Ok(Leased {
                 tenant,
                 id: parsed::<DeliveryId>("deliveries", "id", &row.id, &row.id)?,
@@ -533,18 +537,20 @@ pub(super) async fn claim(
                 },
                 claim: row.claim,
                 lease_until,
+                trace,
             })
         };
         rows.into_iter().zip(ids).map(leased).collect()
     }
 }
 
+/// Bodies and traces.
 async fn bodies(
     connection: &mut AnyConnection,
     events: &[(TenantId, EventId)],
-) -> Result<HashMap<EventId, Bytes>, StoreError> {
+) -> Result<HashMap<EventId, (Bytes, Option<TraceParent>)>, StoreError> {
     static SELECT: LazyLock<Sized> = LazyLock::new(|| {
-        let head = "SELECT e.id, e.body FROM (VALUES";
+        let head = "SELECT e.id, e.body, e.trace FROM (VALUES";
         let tail = ") AS v CROSS JOIN events e WHERE e.tenant_id = v.column1 AND e.id = v.column2";
         Sized::padded(head, &[Text, Text], tail)
     });
@@ -556,7 +562,10 @@ async fn bodies(
         for row in query.fetch_all(&mut *connection).await? {
             let id: String = row.try_get(0)?;
             let body: Vec<u8> = row.try_get(1)?;
-            bodies.insert(parsed("events", "id", &id, &id)?, body.into());
+            // What cannot be read of a trace holds up no delivery.
+            let trace: Option<String> = row.try_get(2)?;
+            let trace = trace.and_then(|trace| trace.parse().ok());
+            bodies.insert(parsed("events", "id", &id, &id)?, (body.into(), trace));
         }
     }
     Ok(bodies)
@@ -587,8 +596,9 @@ pub(super) async fn renew(
 ) -> Result<Vec<usize>, StoreError> {
     static UPDATE: LazyLock<Sized> = LazyLock::new(|| {
         let head = "UPDATE deliveries SET claimable_at = v.column4 FROM (VALUES";
+        // Leased still: what was recorded or given back under the same claim waits for its own time.
         let tail = ") AS v WHERE deliveries.tenant_id = v.column1 AND deliveries.id = v.column2
-                        AND deliveries.claim = v.column3 AND deliveries.next_attempt_at IS NOT NULL
+                        AND deliveries.claim = v.column3 AND deliveries.claimable_at > deliveries.next_attempt_at
                     RETURNING v.column5";
         Sized::padded(head, &[Text, Text, Integer, Integer, Integer], tail)
     });
@@ -658,6 +668,7 @@ mod tests {
             delivery: Delivery::new(now),
             claim: 1,
             lease_until,
+            trace: None,
         };
         sqlx::query(
             "INSERT INTO endpoints (tenant_id, id, url, description, headers, secret, state, created_at)
@@ -673,6 +684,7 @@ mod tests {
             event_type: late.event_type.clone(),
             body: late.body.clone(),
             fingerprint: None,
+            trace: None,
         };
         insert_events(&mut connection, &[(&event, 1)], now).await.unwrap();
         let delivery = NewDelivery { leased: late.clone(), goes_to: GoesTo::Lane };

@@ -1,18 +1,17 @@
 //! The two databases: how each is opened, and the little they do differently.
 
-use std::fs::{DirBuilder, File, TryLockError};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
-use sqlx::migrate::Migrator;
+use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::pool::PoolConnectionMetadata;
 use sqlx::{AnyConnection, AnyPool, Connection};
 use url::Url;
 
 use super::OpenError;
+use super::file::{self, Lock};
 
 /// Connections of each of the two pools that read. On SQLite each costs a thread and about 2 MiB of page cache.
 const READERS: u32 = 3;
@@ -26,6 +25,8 @@ const TURN: Duration = Duration::from_secs(5);
 const CONNECT: Duration = Duration::from_millis(1_500);
 /// How often a start waits that long for its first connection.
 const STARTS: u32 = 4;
+/// Between two tries of a start that finds another command making the same file.
+const BREATH: Duration = Duration::from_millis(20);
 /// How long a connection has for its answer when it leaves its pool and when it goes back; one that hangs is closed. Leaves
 /// time for a new one within [`CONNECT`].
 const ANSWER: Duration = Duration::from_millis(700);
@@ -47,7 +48,7 @@ impl Kind {
         if connection.backend_name() == "SQLite" { Self::Sqlite } else { Self::Postgres }
     }
 
-    fn of_url(url: &str) -> Self {
+    pub(super) fn of_url(url: &str) -> Self {
         if url.starts_with("sqlite:") { Self::Sqlite } else { Self::Postgres }
     }
 
@@ -123,41 +124,75 @@ pub(super) struct Database {
 }
 
 impl Database {
-    /// Opens the database at `url` and brings its schema up to date.
-    pub(super) async fn open(url: &str) -> Result<Self, OpenError> {
+    /// Opens the database at `url` and brings its schema up to date. `keys` are the names of our master keys, for others to see.
+    pub(super) async fn open(url: &str, keys: &str) -> Result<Self, OpenError> {
         sqlx::any::install_default_drivers();
         let kind = Kind::of_url(url);
         match kind {
             Kind::Sqlite => open_sqlite(&sqlite_path(url)).await,
-            Kind::Postgres => open_postgres(url).await,
+            Kind::Postgres => open_postgres(url, keys).await,
         }
     }
 }
 
-/// Keeps others from serving a SQLite file as long as it is held. `None`: a PostgreSQL database serves any number of hosts.
-pub(super) fn lock(url: &str) -> Result<Option<File>, OpenError> {
-    if Kind::of_url(url) == Kind::Postgres {
-        return Ok(None);
+/// What a database is called in errors: its file, or its host and name.
+pub(super) fn place(url: &str) -> String {
+    match (Kind::of_url(url), Url::parse(url)) {
+        (Kind::Sqlite, _) => sqlite_path(url).display().to_string(),
+        (Kind::Postgres, Ok(url)) => format!("{}{}", url.host_str().unwrap_or_default(), url.path()),
+        (Kind::Postgres, Err(_)) => "(setting `database_url`)".to_owned(),
     }
-    let database = sqlite_path(url);
-    let path = database.with_extension("lock");
-    let folder = |source| OpenError::Folder { path: path.clone(), source };
-    make_folder(&path)?;
-    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(folder)?;
-    match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(TryLockError::WouldBlock) => Err(OpenError::InUse(database)),
-        Err(TryLockError::Error(source)) => Err(folder(source)),
+}
+
+/// What is wrong with a SQLite file, in an operator's words. `None`: only the error itself tells.
+pub(super) fn trouble(error: &sqlx::Error) -> Option<&'static str> {
+    match sqlite_code(error)? {
+        8 => Some("the database file or its folder cannot be written to"),
+        10 => Some("the disk of the database fails"),
+        11 | 26 => {
+            Some("the database file is damaged; stop the host, put a backup in its place, and delete its -wal and -shm")
+        }
+        13 => Some("the disk of the database is full"),
+        14 => Some("the database file or one beside it cannot be opened"),
+        _ => None,
+    }
+}
+
+/// SQLite's result code without its details (<https://www.sqlite.org/rescode.html>). PostgreSQL's have five characters.
+fn sqlite_code(error: &sqlx::Error) -> Option<u32> {
+    let code = error.as_database_error()?.code().filter(|code| code.len() < 5)?;
+    let code: u32 = code.parse().ok()?;
+    Some(code & 0xff)
+}
+
+/// Keeps others from serving a SQLite file as long as it is held. `None`: a PostgreSQL database serves any number of hosts.
+pub(super) fn lock(url: &str) -> Result<Option<Lock>, OpenError> {
+    match Kind::of_url(url) {
+        Kind::Sqlite => Lock::take(&sqlite_path(url)).map(Some),
+        Kind::Postgres => Ok(None),
+    }
+}
+
+/// What the process that serves a SQLite file has left in the lock file. `None`: nobody serves it.
+pub(super) fn note_of_holder(url: &str) -> Result<Option<String>, OpenError> {
+    match lock(url) {
+        Ok(_) => Ok(None),
+        Err(OpenError::InUse(database)) => file::note_beside(&database).map(Some),
+        Err(error) => Err(error),
     }
 }
 
 async fn open_sqlite(path: &Path) -> Result<Database, OpenError> {
     let failed = |source| OpenError::Database { place: path.display().to_string(), source };
-    make_file(path)?;
+    file::make(path)?;
     // Written so that the driver reads it back as it is.
     let encoded = [("%", "%25"), ("?", "%3F"), ("#", "%23"), (" ", "%20")]
         .iter()
         .fold(path.display().to_string(), |text, (plain, encoded)| text.replace(plain, encoded));
+    let url = |mode: &str| format!("sqlite:{encoded}?mode={mode}");
+    let mut first = connect_sqlite(&url("rwc")).await.map_err(failed)?;
+    let migrated = migrate_sqlite(&mut first, &SQLITE).await;
+    migrated.map_err(|error| not_migrated(path.display().to_string(), error))?;
     let pool = |mode: &str, connections: u32| {
         let pool = AnyPoolOptions::new()
             .max_connections(connections)
@@ -165,15 +200,57 @@ async fn open_sqlite(path: &Path) -> Result<Database, OpenError> {
             .max_lifetime(None)
             .idle_timeout(None)
             .test_before_acquire(false)
-            .after_connect(|connection, _| Box::pin(async { set_up_sqlite(connection).await }));
-        let url = format!("sqlite:{encoded}?mode={mode}");
+            .after_connect(|connection, _| Box::pin(async { set_up_sqlite(connection).await }))
+            .after_release(|connection, _| Box::pin(async { is_free(connection).await }));
+        let url = url(mode);
         async move { pool.connect(&url).await.map_err(failed) }
     };
+    // Opened after the migrations: a connection reads the planner's statistics, which those write, when it opens.
     let write = pool("rwc", 1).await?;
-    SQLITE.run(&write).await?;
-    // The first migration wrote the planner's statistics, which a connection reads when it opens.
-    sqlx::query("ANALYZE sqlite_schema").execute(&write).await.map_err(failed)?;
-    Ok(Database { kind: Kind::Sqlite, read: pool("ro", READERS).await?, browse: pool("ro", READERS).await?, write })
+    let (read, browse) = (pool("ro", READERS).await?, pool("ro", READERS).await?);
+    first.close().await.map_err(failed)?;
+    Ok(Database { kind: Kind::Sqlite, read, browse, write })
+}
+
+/// One connection without a pool, which would try again whatever the reason, and not tell it in the end.
+async fn connect_sqlite(url: &str) -> Result<AnyConnection, sqlx::Error> {
+    const BUSY: u32 = 5;
+    let began = Instant::now();
+    loop {
+        let mut connection = AnyConnection::connect(url).await?;
+        match set_up_sqlite(&mut connection).await {
+            Ok(()) => return Ok(connection),
+            Err(error) if sqlite_code(&error) == Some(BUSY) && began.elapsed() < TURN => {
+                tokio::time::sleep(BREATH).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// All that is missing or nothing, and one command at a time: `token create` may meet a host that starts.
+pub(super) async fn migrate_sqlite(connection: &mut AnyConnection, migrator: &Migrator) -> Result<(), MigrateError> {
+    let mut tx = connection.begin_with(Kind::Sqlite.begin()).await?;
+    migrator.run(&mut *tx).await?;
+    Ok(tx.commit().await?)
+}
+
+fn not_migrated(place: String, error: MigrateError) -> OpenError {
+    match error {
+        MigrateError::Execute(source) => OpenError::Database { place, source },
+        MigrateError::VersionMissing(_) => OpenError::Newer(place),
+        source => OpenError::Migrate { place, source },
+    }
+}
+
+/// Whether a connection that comes back to its pool may be lent out again. Where the disk fails, SQLite rolls back by itself,
+/// and the driver goes on counting a transaction that is not there any more: none could begin on it.
+async fn is_free(connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
+    if connection.is_in_transaction() {
+        // Its roll-back may still be under way; this is answered after it.
+        connection.ping().await?;
+    }
+    Ok(!connection.is_in_transaction())
 }
 
 async fn set_up_sqlite(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
@@ -184,22 +261,25 @@ async fn set_up_sqlite(connection: &mut AnyConnection) -> Result<(), sqlx::Error
     Ok(())
 }
 
-async fn open_postgres(url: &str) -> Result<Database, OpenError> {
-    let mut url = Url::parse(url).map_err(|error| OpenError::Database {
-        place: "(setting `database_url`)".to_owned(),
-        source: sqlx::Error::Configuration(error.into()),
-    })?;
-    url.query_pairs_mut().append_pair("statement-cache-capacity", STATEMENTS);
-    let place = format!("{}{}", url.host_str().unwrap_or_default(), url.path());
+async fn open_postgres(url: &str, keys: &str) -> Result<Database, OpenError> {
+    let place = place(url);
     let failed = |source| OpenError::Database { place: place.clone(), source };
+    let mut url = Url::parse(url).map_err(|error| failed(sqlx::Error::Configuration(error.into())))?;
+    url.query_pairs_mut().append_pair("statement-cache-capacity", STATEMENTS);
     let options: AnyConnectOptions = url.as_str().parse().map_err(failed)?;
     let probe = Arc::new(Probe::default());
+    // Short enough for PostgreSQL, which takes 63 bytes, with as many keys as there may be.
+    let name: Arc<str> = format!("revnoxa-host {keys}").into();
     let pool = |connections: u32| {
         let (leaving, back) = (probe.clone(), probe.clone());
+        let name = name.clone();
         AnyPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(CONNECT)
-            .after_connect(|connection, _| Box::pin(async { set_up_postgres(connection).await }))
+            .after_connect(move |connection, _| {
+                let name = name.clone();
+                Box::pin(async move { set_up_postgres(connection, &name).await })
+            })
             // The pool's own test would wait for ever.
             .test_before_acquire(false)
             .before_acquire(move |connection, meta| {
@@ -219,7 +299,7 @@ async fn open_postgres(url: &str) -> Result<Database, OpenError> {
             connected => break connected.map_err(&failed)?,
         }
     };
-    POSTGRES.run(&write).await?;
+    POSTGRES.run(&write).await.map_err(|error| not_migrated(place.clone(), error))?;
     let readers = || pool(READERS).connect_lazy_with(options.clone());
     Ok(Database { kind: Kind::Postgres, read: readers(), browse: readers(), write })
 }
@@ -246,9 +326,9 @@ impl Probe {
     }
 }
 
-async fn set_up_postgres(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+async fn set_up_postgres(connection: &mut AnyConnection, name: &str) -> Result<(), sqlx::Error> {
     let settings = [
-        ("application_name", "revnoxa-host"),
+        ("application_name", name),
         // Every statement here leads along an index. Left alone, the planner takes a table that was just filled, or never
         // analysed, for a small one and reads all of it: claims went from 2 to 200 ms.
         ("enable_seqscan", "off"),
@@ -276,19 +356,6 @@ async fn set_up_postgres(connection: &mut AnyConnection) -> Result<(), sqlx::Err
     Ok(())
 }
 
-fn sqlite_path(url: &str) -> PathBuf {
+pub(super) fn sqlite_path(url: &str) -> PathBuf {
     PathBuf::from(url.trim_start_matches("sqlite://"))
-}
-
-/// Payloads are nobody else's business: a file and a folder that we make are their owner's only.
-fn make_file(path: &Path) -> Result<(), OpenError> {
-    make_folder(path)?;
-    let made = File::options().create(true).append(true).mode(0o600).open(path);
-    made.map(drop).map_err(|source| OpenError::Folder { path: path.to_owned(), source })
-}
-
-fn make_folder(file: &Path) -> Result<(), OpenError> {
-    let Some(folder) = file.parent() else { return Ok(()) };
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
-    made.map_err(|source| OpenError::Folder { path: folder.to_owned(), source })
 }

@@ -37,7 +37,6 @@ pub struct DeliveryRecord {
 }
 
 /// One attempt as the history shows it.
-#[derive(Debug)]
 pub struct AttemptRecord {
     /// From 1.
     pub number: u32,
@@ -57,8 +56,19 @@ pub struct AttemptRecord {
     pub error: Option<String>,
 }
 
+// Bodies and headers are payload: they stay out of logs.
+impl std::fmt::Debug for AttemptRecord {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AttemptRecord")
+            .field("number", &self.number)
+            .field("started_at", &self.started_at)
+            .field("duration_ms", &self.duration_ms)
+            .field("status_code", &self.status_code)
+            .finish_non_exhaustive()
+    }
+}
+
 /// All there is to tell of one delivery.
-#[derive(Debug)]
 pub struct DeliveryHistory {
     /// As lists show it.
     pub delivery: DeliveryRecord,
@@ -68,6 +78,16 @@ pub struct DeliveryHistory {
     pub attempts: Vec<AttemptRecord>,
     /// What plugins did, in the order they were called.
     pub runs: Vec<RunRecord>,
+}
+
+impl std::fmt::Debug for DeliveryHistory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DeliveryHistory")
+            .field("delivery", &self.delivery)
+            .field("body_bytes", &self.body.len())
+            .field("attempts", &self.attempts)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Which deliveries of a list to show.

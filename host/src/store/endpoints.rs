@@ -7,8 +7,9 @@ use jiff::SignedDuration;
 use sqlx::AnyConnection;
 
 use super::catalog::TenantEndpoints;
+use super::seal::Key;
 use super::{Page, PageRequest, Store, StoreError, millis, parsed, timestamp, unreadable};
-use crate::domain::address::{AddressPolicy, EndpointUrl};
+use crate::domain::address::EndpointUrl;
 use crate::domain::endpoint::{ENDPOINTS_LIMIT, Endpoint, EndpointState};
 use crate::domain::event::EventType;
 use crate::domain::header::CustomHeaders;
@@ -105,6 +106,7 @@ impl Store {
         };
         let id = endpoint.id.to_string();
         let mut change = self.begin_change(tenant).await?;
+        let key = self.key_to_seal(change.on()).await?;
         let created = sqlx::query(
             "INSERT INTO endpoints (tenant_id, id, url, description, event_types, headers, secret, state, created_at)
              SELECT $1, $2, $3, $4, $5, $6, $7, 'pending', $8
@@ -116,8 +118,8 @@ impl Store {
         .bind(endpoint.url.as_str())
         .bind(&endpoint.description)
         .bind(event_types_text(endpoint.event_types.as_deref()))
-        .bind(self.sealed_headers(tenant, &id, &endpoint.headers))
-        .bind(self.sealer.seal(&place("secret", tenant, &id), secret.reveal().as_bytes()))
+        .bind(sealed_headers(key, tenant, &id, &endpoint.headers))
+        .bind(key.seal(&place("secret", tenant, &id), secret.reveal().as_bytes()))
         .bind(millis(now))
         .bind(ENDPOINTS_LIMIT as i64)
         .execute(change.on())
@@ -177,6 +179,10 @@ impl Store {
     ) -> Result<Option<Arc<Endpoint>>, StoreError> {
         let id_text = id.to_string();
         let mut change = self.begin_change(tenant).await?;
+        let headers = match &new.headers {
+            Some(headers) => Some(sealed_headers(self.key_to_seal(change.on()).await?, tenant, &id_text, headers)),
+            None => None,
+        };
         let changed = sqlx::query(
             "UPDATE endpoints SET
                  url = COALESCE($3, url),
@@ -191,7 +197,7 @@ impl Store {
         .bind(&new.description)
         .bind(i64::from(new.event_types.is_some()))
         .bind(new.event_types.as_ref().and_then(|types| event_types_text(types.as_deref())))
-        .bind(new.headers.as_ref().map(|headers| self.sealed_headers(tenant, &id_text, headers)))
+        .bind(headers)
         .execute(change.on())
         .await?;
         if changed.rows_affected() == 0 {
@@ -221,14 +227,15 @@ impl Store {
         let secret = Secret::from_bytes(rand::random());
         let until = self.clock.now().saturating_add(SignedDuration::try_from(overlap).unwrap_or(SignedDuration::MAX));
         let until = until.ok().filter(|_| !overlap.is_zero());
+        let key = self.key_to_seal(change.on()).await?;
         sqlx::query(
             "UPDATE endpoints SET secret = $3, previous_secret = $4, previous_secret_until = $5
              WHERE tenant_id = $1 AND id = $2",
         )
         .bind(tenant.as_str())
         .bind(&id_text)
-        .bind(self.sealer.seal(&place("secret", tenant, &id_text), secret.reveal().as_bytes()))
-        .bind(until.map(|_| self.sealer.seal(&place("previous_secret", tenant, &id_text), old.reveal().as_bytes())))
+        .bind(key.seal(&place("secret", tenant, &id_text), secret.reveal().as_bytes()))
+        .bind(until.map(|_| key.seal(&place("previous_secret", tenant, &id_text), old.reveal().as_bytes())))
         .bind(until.map(millis))
         .execute(change.on())
         .await?;
@@ -406,9 +413,7 @@ impl Store {
         Ok(Endpoint {
             id: parsed(TABLE, "id", id, id)?,
             tenant: tenant.clone(),
-            // The rules may have tightened since it was saved: the connect decides, this row must stay readable.
-            url: EndpointUrl::parse(&row.url, AddressPolicy::AllowInsecure)
-                .map_err(|_| unreadable(TABLE, "url", id))?,
+            url: EndpointUrl::restore(&row.url).map_err(|_| unreadable(TABLE, "url", id))?,
             description: row.description,
             event_types: types,
             headers: self.opened_headers(tenant, id, &row.headers)?,
@@ -420,20 +425,16 @@ impl Store {
     }
 
     fn opened(&self, column: &'static str, tenant: &TenantId, id: &str, sealed: &[u8]) -> Result<Secret, StoreError> {
-        let text = self.sealer.open(&place(column, tenant, id), sealed);
-        text.and_then(|text| Secret::parse(std::str::from_utf8(&text).ok()?).ok())
-            .ok_or_else(|| unreadable("endpoints", column, id))
-    }
-
-    /// Header values are often credentials, so they are sealed like secrets: a JSON list of `[name, value]`.
-    fn sealed_headers(&self, tenant: &TenantId, id: &str, headers: &CustomHeaders) -> Vec<u8> {
-        let json = serde_json::to_vec(&headers.iter().collect::<Vec<_>>()).expect("texts are JSON");
-        self.sealer.seal(&place("headers", tenant, id), &json)
+        let opened = self.sealer.open(&place(column, tenant, id), sealed);
+        let (_, text) = opened.map_err(|closed| closed.at("endpoints", column, id))?;
+        let secret = std::str::from_utf8(&text).ok().and_then(|text| Secret::parse(text).ok());
+        secret.ok_or_else(|| unreadable("endpoints", column, id))
     }
 
     fn opened_headers(&self, tenant: &TenantId, id: &str, sealed: &[u8]) -> Result<CustomHeaders, StoreError> {
-        let json = self.sealer.open(&place("headers", tenant, id), sealed);
-        let pairs = json.and_then(|json| serde_json::from_slice::<Vec<(String, String)>>(&json).ok());
+        let opened = self.sealer.open(&place("headers", tenant, id), sealed);
+        let (_, json) = opened.map_err(|closed| closed.at("endpoints", "headers", id))?;
+        let pairs: Option<Vec<(String, String)>> = serde_json::from_slice(&json).ok();
         let headers = pairs.and_then(|pairs| {
             CustomHeaders::restore(pairs.iter().map(|(name, value)| (name.as_str(), value.as_str()))).ok()
         });
@@ -441,7 +442,14 @@ impl Store {
     }
 }
 
-fn place<'a>(column: &'static str, tenant: &'a TenantId, id: &'a str) -> [&'a str; 3] {
+/// Header values are often credentials, so they are sealed like secrets: a JSON list of `[name, value]`.
+fn sealed_headers(key: &Key, tenant: &TenantId, id: &str, headers: &CustomHeaders) -> Vec<u8> {
+    let json = serde_json::to_vec(&headers.iter().collect::<Vec<_>>()).expect("texts are JSON");
+    key.seal(&place("headers", tenant, id), &json)
+}
+
+/// Where a value stands, for its seal.
+pub(super) fn place<'a>(column: &'static str, tenant: &'a TenantId, id: &'a str) -> [&'a str; 3] {
     [column, tenant.as_str(), id]
 }
 

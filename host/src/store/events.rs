@@ -10,7 +10,6 @@ use crate::domain::id::{DeliveryId, EndpointId, EventId, TenantId};
 const PAST_EVENTS_PAGE: usize = 50;
 
 /// An event that an endpoint got, or was to get.
-#[derive(Debug)]
 pub struct PastEvent {
     /// Its delivery there; the key of the list.
     pub delivery: DeliveryId,
@@ -20,6 +19,18 @@ pub struct PastEvent {
     pub event_type: EventType,
     /// The request body before any plugin.
     pub body: Bytes,
+}
+
+// The body is payload: it stays out of logs.
+impl std::fmt::Debug for PastEvent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PastEvent")
+            .field("delivery", &self.delivery)
+            .field("event", &self.event)
+            .field("event_type", &self.event_type)
+            .field("body_bytes", &self.body.len())
+            .finish()
+    }
 }
 
 pub(super) const PAST_EVENTS: &str = "SELECT d.id, d.event_id, d.event_type, v.body

@@ -19,6 +19,7 @@ use crate::domain::endpoint::EndpointState;
 use crate::domain::event::Event;
 use crate::domain::id::{DeliveryId, EndpointId, EventId, TenantId};
 use crate::domain::lanes::{Remaining, Want};
+use crate::telemetry::METRICS;
 
 /// Deliveries of one request at most; each row costs memory and time in a transaction that all others wait for.
 pub const FAN_OUT_LIMIT: usize = 100_000;
@@ -339,12 +340,14 @@ impl Group {
             delivery: Delivery::new(self.now),
             claim: 1,
             lease_until: self.lease_until,
+            trace: event.trace,
         }
     }
 
     /// After the commit: everyone learns what came of it. Gives what was too much for one transaction, and what this host
     /// leased but is stopping too soon to attempt.
     pub(super) fn answer(self, store: &Store, effects: Effects) -> Vec<Command> {
+        self.count(&effects);
         for (tenant, version) in effects.judged.disabled {
             store.catalog.require(&tenant, version);
         }
@@ -391,6 +394,22 @@ impl Group {
         }
         let left_behind = Some(left_behind).filter(|leased| !leased.is_empty()).map(Command::Release);
         self.accepts.into_iter().map(Command::Accept).chain(left_behind).collect()
+    }
+
+    /// For operators.
+    fn count(&self, effects: &Effects) {
+        METRICS.deliveries.increment(self.deliveries.len() as u64);
+        METRICS.late_results.increment((self.finished.len() - effects.recorded.len()) as u64);
+        METRICS.claims.increment(self.wants.len() as u64);
+        METRICS.claimed_deliveries.increment(self.claimed.iter().map(|(leased, _)| leased.len() as u64).sum());
+        for index in &effects.recorded {
+            match self.finished[*index].next {
+                Delivery::Pending { .. } => {}
+                Delivery::Succeeded { .. } => METRICS.deliveries_succeeded.increment(1),
+                Delivery::Failed { .. } => METRICS.deliveries_failed.increment(1),
+                Delivery::Dropped { .. } => METRICS.deliveries_dropped.increment(1),
+            }
+        }
     }
 
     /// After another writer came in between: takes back what was promised, to be committed once more.

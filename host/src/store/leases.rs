@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::millis;
 use crate::domain::delivery::Leased;
@@ -44,9 +44,9 @@ impl Leases {
         LeaseGuard { leases: self, lease }
     }
 
-    /// Those that run out before `at`.
-    pub fn ending_before(&self, at: Timestamp) -> Vec<Lease> {
-        self.map().values().filter(|lease| lease.until() < at).cloned().collect()
+    /// Those that are held now.
+    pub fn held(&self) -> Vec<Lease> {
+        self.map().values().cloned().collect()
     }
 
     fn map(&self) -> std::sync::MutexGuard<'_, HashMap<(DeliveryId, i64), Lease>> {
@@ -61,10 +61,10 @@ pub struct LeaseGuard<'l> {
 }
 
 impl LeaseGuard<'_> {
-    /// As [`Lease::until`].
+    /// Whether it may run out before it is renewed, which happens every `renewal`.
     #[must_use]
-    pub fn until(&self) -> Timestamp {
-        self.lease.until()
+    pub fn runs_out(&self, now: Timestamp, renewal: SignedDuration) -> bool {
+        now.saturating_add(renewal).unwrap_or(Timestamp::MAX) > self.lease.until()
     }
 }
 

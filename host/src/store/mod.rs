@@ -5,6 +5,8 @@
 //! through one connection in turn, several on PostgreSQL.
 
 mod attachments;
+mod backlog;
+mod backup;
 mod batch;
 mod catalog;
 mod components;
@@ -14,6 +16,7 @@ mod endpoints;
 mod event_types;
 mod events;
 mod failing;
+mod file;
 mod group;
 mod handover;
 mod hours;
@@ -25,6 +28,7 @@ mod peers;
 mod plugin_runs;
 mod plugins;
 mod purge;
+mod rekey;
 mod seal;
 mod sessions;
 mod tenants;
@@ -33,7 +37,6 @@ mod tests;
 mod tokens;
 mod writer;
 
-use std::fs::File;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -43,10 +46,12 @@ use jiff::Timestamp;
 use sqlx::{Any, AnyConnection, AnyPool, Transaction};
 
 use crate::clock::Clock;
-use crate::config::MasterKey;
+use crate::config::{KeyId, MasterKeys};
 use crate::domain::id::TenantId;
 
 pub use attachments::{AttachError, TENANT_SETTINGS_LIMIT};
+pub use backlog::Backlog;
+pub use backup::{BackupError, back_up};
 pub use batch::{Attempt, Finished};
 use catalog::Catalog;
 use database::{Database, Kind, PASS_WRITERS};
@@ -55,8 +60,9 @@ pub use endpoints::{EndpointChange, Held, NewEndpoint};
 pub use event_types::{EventTypeRecord, Retired};
 pub use events::PastEvent;
 use failing::Well;
+use file::Lock;
 pub use group::{AcceptError, Accepted, FAN_OUT_LIMIT};
-pub use handover::Handover;
+pub use handover::{Handover, Turn};
 pub use hours::Totals;
 use hours::Unwritten;
 pub use last_attempts::LastAttempt;
@@ -68,6 +74,7 @@ pub use peers::SKEW_LIMIT;
 pub use plugin_runs::{Output, PluginUsage, RunRecord};
 pub use plugins::{PluginError, PluginRecord, VersionRecord};
 pub use purge::Purged;
+pub use rekey::{RekeyError, Rekeyed};
 use seal::Sealer;
 pub use tenants::Tenant;
 pub use tokens::TokenRecord;
@@ -81,11 +88,11 @@ const LONG_LIMIT: Duration = Duration::from_secs(20);
 /// Something went wrong that the caller cannot mend by asking differently.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The database did not do what it was told; nothing was changed. May pass.
-    #[error("the database failed")]
-    Unavailable(#[from] sqlx::Error),
+    /// The database did not do what it was told; nothing was changed. May pass. Says why itself: logs show no sources.
+    #[error("{trouble}: {0}", trouble = database::trouble(.0).unwrap_or("the database failed"))]
+    Unavailable(sqlx::Error),
     /// A stored value does not have the form we write.
-    #[error("unreadable {column} of {table} {id}")]
+    #[error("unreadable {column} of {table} {id}{}", missing(.key))]
     Unreadable {
         /// Where.
         table: &'static str,
@@ -93,7 +100,15 @@ pub enum StoreError {
         column: &'static str,
         /// Which row.
         id: String,
+        /// The master key that it is sealed under and that is not configured; `None`: that is not what is wrong, or not known.
+        key: Option<KeyId>,
     },
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Unavailable(error)
+    }
 }
 
 impl StoreError {
@@ -119,20 +134,47 @@ pub enum OpenError {
         /// Why.
         source: std::io::Error,
     },
+    /// The file is empty or gone, and should not be.
+    #[error(
+        "{path} was served and is empty or gone; put a backup in its place, or delete {lock} as well to begin anew"
+    )]
+    Emptied {
+        /// The file.
+        path: PathBuf,
+        /// What says so.
+        lock: PathBuf,
+    },
     /// The database says no.
-    #[error("cannot open the database {place}")]
+    #[error("cannot open the database {place}: {trouble}", trouble = database::trouble(.source).unwrap_or("it does not do what it is told"))]
     Database {
         /// Its file, or its host and name.
         place: String,
         /// Why.
         source: sqlx::Error,
     },
-    /// The schema could not be brought up to date.
-    #[error("cannot migrate the database")]
-    Migrate(#[from] sqlx::migrate::MigrateError),
-    /// The database was made with another master key.
-    #[error("`master_key` is not the key this database was made with")]
-    WrongMasterKey,
+    /// The schema could not be brought up to date. It is as it was, or some migrations further; the next start goes on.
+    #[error("cannot bring the schema of the database {place} up to date")]
+    Migrate {
+        /// As in `Database`.
+        place: String,
+        /// Why.
+        source: sqlx::migrate::MigrateError,
+    },
+    /// Its schema has migrations that this program does not know.
+    #[error("the database {0} belongs to a newer revnoxa-host")]
+    Newer(String),
+    /// Values are sealed under another master key.
+    #[error(
+        "`master_key` is not the key of this database{}; where it is to replace that key, give that in `previous_master_keys`",
+        missing(.0)
+    )]
+    WrongMasterKey(Option<KeyId>),
+    /// Some values are still sealed under a master key that was replaced.
+    #[error(
+        "some values of this database are still sealed under the master key before{}; give that in `previous_master_keys` until `revnoxa-host rekey` is through",
+        missing(.0)
+    )]
+    MissingMasterKey(Option<KeyId>),
     /// It was moved away, or is being moved.
     #[error("this database was moved to PostgreSQL, or is being moved; `revnoxa-host move --give-up` takes it back")]
     MovedAway,
@@ -142,6 +184,16 @@ pub enum OpenError {
     /// A statement failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl OpenError {
+    /// Names the database that a statement failed on.
+    fn on(self, url: &str) -> Self {
+        match self {
+            Self::Store(StoreError::Unavailable(source)) => Self::Database { place: database::place(url), source },
+            other => other,
+        }
+    }
 }
 
 /// The open database.
@@ -160,19 +212,24 @@ pub struct Store {
     /// Where deliveries wait for a worker.
     pub handover: Arc<Handover>,
     /// Held while this process serves the file.
-    lock: Option<File>,
+    lock: Option<Lock>,
 }
 
 impl Store {
-    /// Opens the database at `url`, brings its schema up to date and checks the master key.
-    pub async fn open(url: &str, key: &MasterKey, clock: Clock, handover: Arc<Handover>) -> Result<Self, OpenError> {
-        let database = Database::open(url).await?;
-        let store = Self {
+    /// Opens the database at `url`, brings its schema up to date and checks the master keys.
+    pub async fn open(url: &str, keys: &MasterKeys, clock: Clock, handover: Arc<Handover>) -> Result<Self, OpenError> {
+        let store = Self::over(Database::open(url, &keys.ids()).await?, keys, clock, handover);
+        store.prepare().await.map_err(|error| error.on(url))?;
+        Ok(store)
+    }
+
+    fn over(database: Database, keys: &MasterKeys, clock: Clock, handover: Arc<Handover>) -> Self {
+        Self {
             kind: database.kind,
             read: database.read,
             browse: database.browse,
             write: database.write,
-            sealer: Sealer::new(key),
+            sealer: Sealer::new(keys),
             catalog: Catalog::new(database.kind),
             peers: Peers::default(),
             unwritten: Unwritten::default(),
@@ -180,28 +237,27 @@ impl Store {
             clock,
             handover,
             lock: None,
-        };
-        if store.kind == Kind::Postgres {
-            store.compare_clocks().await?;
         }
-        store.check_master_key().await?;
-        store.seed_event_types().await?;
-        Ok(store)
     }
 
     /// As [`Store::open`], to deliver from this database. On SQLite that is one process at a time, which takes back what one
     /// that died had leased; on PostgreSQL others may, and leases run out.
     pub async fn open_to_serve(
         url: &str,
-        key: &MasterKey,
+        keys: &MasterKeys,
         clock: Clock,
         handover: Arc<Handover>,
     ) -> Result<Self, OpenError> {
         let lock = database::lock(url)?;
-        let mut store = Self::open(url, key, clock, handover).await?;
-        store.check_not_moving().await?;
-        if lock.is_some() {
-            store.release_all_leases().await?;
+        if let Some(lock) = &lock {
+            lock.leave_note(&keys.ids());
+        }
+        let mut store = Self::open(url, keys, clock, handover).await?;
+        store.check_not_moving().await.map_err(|error| error.on(url))?;
+        store.remind_of_rekey().await.map_err(|error| error.on(url))?;
+        if let Some(lock) = &lock {
+            store.release_all_leases().await.map_err(|error| OpenError::from(error).on(url))?;
+            lock.note_served()?;
         }
         store.lock = lock;
         Ok(store)
@@ -235,9 +291,17 @@ impl Store {
         self.browse.close().await;
         self.write.close().await;
         // Not left to the drop: a connection that is being closed may hold on to the store for a moment.
-        if let Some(Err(error)) = self.lock.as_ref().map(File::unlock) {
+        if let Some(Err(error)) = self.lock.as_ref().map(Lock::release) {
             tracing::warn!(%error, "cannot release the lock file");
         }
+    }
+
+    async fn prepare(&self) -> Result<(), OpenError> {
+        if self.kind == Kind::Postgres {
+            self.compare_clocks().await?;
+        }
+        self.check_master_keys().await?;
+        Ok(self.seed_event_types().await?)
     }
 
     async fn check_not_moving(&self) -> Result<(), OpenError> {
@@ -249,27 +313,6 @@ impl Store {
             (None, _) => Ok(()),
             (Some(_), Kind::Sqlite) => Err(OpenError::MovedAway),
             (Some(_), Kind::Postgres) => Err(OpenError::MovingHere),
-        }
-    }
-
-    async fn check_master_key(&self) -> Result<(), OpenError> {
-        const PLACE: [&str; 1] = ["installation.key_check"];
-        const TEXT: &[u8] = b"revnoxa";
-        let mut tx = self.begin().await?;
-        // Of several hosts that start on a new database at once one is first, and the others check theirs against it.
-        sqlx::query("INSERT INTO installation (one, key_check, created_at) VALUES (1, $1, $2) ON CONFLICT DO NOTHING")
-            .bind(self.sealer.seal(&PLACE, TEXT))
-            .bind(self.clock.now().as_millisecond())
-            .execute(&mut *tx)
-            .await
-            .map_err(StoreError::from)?;
-        let sealed: Vec<u8> = sqlx::query_scalar("SELECT key_check FROM installation")
-            .fetch_one(&mut *tx)
-            .await
-            .map_err(StoreError::from)?;
-        match self.sealer.open(&PLACE, &sealed) {
-            Some(text) if text == TEXT => Ok(tx.commit().await.map_err(StoreError::from)?),
-            _ => Err(OpenError::WrongMasterKey),
         }
     }
 
@@ -384,5 +427,10 @@ fn timestamp(table: &'static str, column: &'static str, id: &str, millis: i64) -
 }
 
 fn unreadable(table: &'static str, column: &'static str, id: &str) -> StoreError {
-    StoreError::Unreadable { table, column, id: id.to_owned() }
+    StoreError::Unreadable { table, column, id: id.to_owned(), key: None }
+}
+
+/// What an error says of a key that is missing.
+fn missing(key: &Option<KeyId>) -> String {
+    key.map_or_else(String::new, |key| format!(": it is sealed under the master key {key}, which is not configured"))
 }

@@ -4,14 +4,13 @@
 //! batch and how far it came are one transaction, so a move that was cut short goes on where it stood. The database is
 //! served only once all is there and has been counted.
 
-use std::fs::File;
-
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 use uuid::Uuid;
 
 use super::batch::{Bound, Sized};
 use super::database::{self, Kind};
+use super::file::Lock;
 use super::{OpenError, Store, StoreError};
 
 /// Why a move does not begin or go on.
@@ -79,11 +78,11 @@ const TABLES: [Table; 14] = [
 pub struct Move {
     from: Store,
     to: Store,
-    _lock: Option<File>,
+    _lock: Option<Lock>,
 }
 
 impl Move {
-    /// Begins a move, or goes on with one that was cut short. Both stores were opened with the same key.
+    /// Begins a move, or goes on with one that was cut short. Both stores were opened with the same keys.
     pub async fn begin(from: (&str, Store), to: Store) -> Result<Self, MoveError> {
         let (url, from) = from;
         if (from.kind, to.kind) != (Kind::Sqlite, Kind::Postgres) {
@@ -128,9 +127,16 @@ impl Move {
                 return Err(MoveError::Miscounted { table: table.name, here, there });
             }
         }
+        let keys = sqlx::query_as("SELECT key_check, previous_key_check FROM installation").fetch_one(&self.from.read);
+        let (key_check, previous_key_check): (Vec<u8>, Option<Vec<u8>>) = keys.await?;
         let mut tx = self.to.begin().await?;
         sqlx::query("DELETE FROM move_progress").execute(&mut *tx).await?;
-        sqlx::query("UPDATE installation SET moving = NULL").execute(&mut *tx).await?;
+        // What went over is sealed as it was.
+        sqlx::query("UPDATE installation SET moving = NULL, key_check = $1, previous_key_check = $2")
+            .bind(key_check)
+            .bind(previous_key_check)
+            .execute(&mut *tx)
+            .await?;
         Ok(tx.commit().await?)
     }
 

@@ -19,12 +19,20 @@ use crate::domain::plugin::{Decision, FailureKind, PluginName, Ran, Run, Version
 const STATEMENT_BYTES: usize = 4 * 1024 * 1024;
 
 /// What is sent in place of the event.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Output {
     /// `None`: the event's own body.
     pub body: Option<Bytes>,
     /// Added to the request.
     pub headers: PluginHeaders,
+}
+
+// It is payload: it stays out of logs.
+impl std::fmt::Debug for Output {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let body_bytes = self.body.as_ref().map(Bytes::len);
+        f.debug_struct("Output").field("body_bytes", &body_bytes).finish_non_exhaustive()
+    }
 }
 
 /// One call of a plugin as the history shows it.

@@ -3,7 +3,7 @@
 //! another drains.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use sqlx::Any;
@@ -20,6 +20,7 @@ use crate::domain::delivery::Leased;
 use crate::domain::event::Event;
 use crate::domain::id::EndpointId;
 use crate::domain::lanes::Want;
+use crate::telemetry::METRICS;
 
 /// Commands waiting at most; whoever brings more waits for a place.
 const QUEUE: usize = 1_024;
@@ -171,8 +172,11 @@ impl WriterTask {
     ) -> Result<(), StoreError> {
         let now = self.store.clock.now();
         let lease_until = now.saturating_add(self.lease).unwrap_or(Timestamp::MAX);
+        let (size, began) = (commands.len(), Instant::now());
         let mut group = Group::new(commands.drain(..), now, lease_until);
-        match self.commit(&mut group, held).await {
+        let committed = self.commit(&mut group, held).await;
+        METRICS.committed(size, began.elapsed(), committed.is_ok());
+        match committed {
             Ok(effects) => {
                 *commands = group.answer(&self.store, effects);
                 Ok(())

@@ -49,6 +49,17 @@ pub struct Want {
     pub credits: usize,
 }
 
+/// What the lanes of a host hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Load {
+    /// Deliveries whose attempt has not begun, and places promised to those that are about to come.
+    pub waiting: usize,
+    /// Attempts under way.
+    pub running: usize,
+    /// How many there may be.
+    pub limit: usize,
+}
+
 /// All lanes of this host.
 pub struct Lanes {
     limits: Limits,
@@ -174,9 +185,8 @@ impl Lanes {
             {
                 let Some(lane) = self.lanes.get_mut(&endpoint) else { continue };
                 lane.in_backlogs = false;
-                if lane.proven != proven || !lane.wants_claim() {
-                    // Its standing changed since it queued; or it has enough, and queues again when it has not.
-                    self.queue_backlog(endpoint);
+                if !lane.wants_claim() {
+                    // It has enough, and queues again when it has not.
                     continue;
                 }
                 let (tenant, wanted) = (lane.tenant.clone(), lane.depth() - lane.held());
@@ -268,6 +278,7 @@ impl Lanes {
         }
         // Its place in the other turn queue is stale now.
         lane.in_turn = None;
+        let waits_to_claim = std::mem::take(&mut lane.in_backlogs);
         if held > 0 {
             let share = self.share(tenant);
             if proven {
@@ -278,6 +289,10 @@ impl Lanes {
                 self.unproven_held += held;
             }
         }
+        if waits_to_claim {
+            self.backlogs(was_proven).retain(|waiting| *waiting != endpoint);
+            self.queue_backlog(endpoint);
+        }
         self.line_up(endpoint);
     }
 
@@ -286,6 +301,12 @@ impl Lanes {
         if !self.lanes.contains_key(&endpoint) {
             self.lane(tenant, endpoint).proven = true;
         }
+    }
+
+    /// What they hold now.
+    #[must_use]
+    pub fn load(&self) -> Load {
+        Load { waiting: self.held - self.running, running: self.running, limit: self.limits.in_flight }
     }
 
     /// Starts nothing any more and gives back what was queued.
@@ -308,6 +329,27 @@ impl Lanes {
             self.let_go(&tenant, endpoint, count);
         }
         queued
+    }
+
+    /// Counts anew what it counts as it goes, and panics where the two differ. `true`: nothing is held.
+    #[cfg(test)]
+    pub(crate) fn recounted(&self) -> bool {
+        let count = |(held, unproven_held, running): (usize, usize, usize), lane: &Lane| {
+            let unproven = if lane.proven { 0 } else { lane.held() };
+            (held + lane.held(), unproven_held + unproven, running + lane.running)
+        };
+        let all = self.lanes.values().fold((0, 0, 0), count);
+        assert_eq!((self.held, self.unproven_held, self.running), all, "of all tenants");
+        for tenant in self.lanes.values().map(|lane| &lane.tenant) {
+            let none = Share::default();
+            let share = self.shares.get(tenant).unwrap_or(&none);
+            let own = self.lanes.values().filter(|lane| lane.tenant == *tenant).fold((0, 0, 0), count);
+            assert_eq!((share.held, share.unproven_held, share.running), own, "of tenant {tenant}");
+        }
+        let unproven: usize = self.shares.values().map(|share| share.unproven_running).sum();
+        assert_eq!(self.unproven_running, unproven, "begun while unproven");
+        assert!(self.unproven_running <= self.running && self.running <= self.limits.in_flight);
+        self.held == 0 && self.shares.is_empty()
     }
 
     fn lane(&mut self, tenant: &TenantId, endpoint: EndpointId) -> &mut Lane {
@@ -512,6 +554,7 @@ mod tests {
             delivery: Delivery::new(NOW),
             claim: 1,
             lease_until: Timestamp::MAX,
+            trace: None,
         }
     }
 
@@ -684,6 +727,29 @@ mod tests {
             lanes.finished(&started, Health::Prompt);
         }
         assert_eq!(start_all(&mut lanes).len(), LEAST_LIMIT + 2);
+    }
+
+    #[test]
+    fn whose_standing_changes_claims_as_it_stands_now() {
+        let mut lanes = Lanes::new(LIMITS);
+        let [now_troubled, now_prompt] = [(); 2].map(|()| EndpointId::new(NOW));
+        prove(&mut lanes, now_troubled);
+        lanes.flag_backlog(&tenant(), now_troubled);
+        lanes.observe(&tenant(), now_troubled, Health::Troubled);
+        let want = lanes.wants().pop().unwrap();
+        assert_eq!(want.endpoint, now_troubled);
+        lanes.claimed(&want, Some((Vec::new(), Remaining::Nothing)));
+
+        for n in 0..100 {
+            let (tenant, endpoint): (TenantId, _) = (format!("dead-{n}").parse().unwrap(), EndpointId::new(NOW));
+            while lanes.reserve(&tenant, endpoint) {
+                lanes.hand_over(Leased { tenant: tenant.clone(), ..leased(endpoint) });
+            }
+        }
+        lanes.flag_backlog(&tenant(), now_prompt);
+        assert!(lanes.wants().is_empty(), "the places of the unproven are taken");
+        lanes.observe(&tenant(), now_prompt, Health::Prompt);
+        assert_eq!(lanes.wants().len(), 1);
     }
 
     #[test]

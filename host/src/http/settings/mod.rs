@@ -31,10 +31,10 @@ use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 
-use super::AppState;
 use super::problem::Problem;
+use super::{AppState, limits};
 use crate::config::{Origin, Origins};
 
 /// Where browsers find the pages.
@@ -81,40 +81,52 @@ pub fn sign_in_path(key: &str) -> String {
     format!("/settings/sign-in/{key}")
 }
 
-/// Every page and what its forms are sent to.
+/// Every page and what its forms are sent to, below `/settings`.
+fn table() -> Vec<(&'static str, MethodRouter<AppState>)> {
+    vec![
+        ("/webhooks", get(endpoints::list).post(endpoints::create)),
+        ("/webhooks/new", get(endpoints::new)),
+        ("/webhooks/endpoints/{endpoint}", get(endpoint::show)),
+        ("/webhooks/endpoints/{endpoint}/history", get(endpoint::history)),
+        ("/webhooks/endpoints/{endpoint}/edit", get(endpoints::edit).post(endpoints::change)),
+        ("/webhooks/endpoints/{endpoint}/test", post(endpoint::test)),
+        ("/webhooks/endpoints/{endpoint}/rotate-secret", post(endpoint::rotate_secret)),
+        ("/webhooks/endpoints/{endpoint}/enable", post(endpoint::enable)),
+        ("/webhooks/endpoints/{endpoint}/disable", post(endpoint::disable)),
+        ("/webhooks/endpoints/{endpoint}/recover", post(endpoint::recover)),
+        ("/webhooks/endpoints/{endpoint}/delete", post(endpoint::delete)),
+        ("/webhooks/endpoints/{endpoint}/plugins", get(attachments::show).post(attachments::save)),
+        ("/webhooks/debugger", get(debugger::show)),
+        ("/webhooks/deliveries/{delivery}", get(deliveries::show)),
+        ("/webhooks/deliveries/{delivery}/retry", post(deliveries::retry)),
+        ("/webhooks/plugins", get(plugins::list).post(plugins::create)),
+        ("/webhooks/plugins/{plugin}", get(plugins::show)),
+        ("/webhooks/plugins/{plugin}/delete", post(plugins::delete)),
+        ("/webhooks/plugins/{plugin}/upload", post(uploads::by_form)),
+        ("/webhooks/plugins/{plugin}/versions", post(uploads::by_script)),
+        ("/webhooks/plugins/{plugin}/versions/{digest}", get(plugin_version::show)),
+        ("/webhooks/plugins/{plugin}/versions/{digest}/delete", post(plugin_version::delete)),
+        ("/webhooks/plugins/{plugin}/versions/{digest}/dry-run", post(trials::dry_run)),
+        ("/webhooks/plugins/{plugin}/versions/{digest}/replay", post(trials::replay)),
+        ("/sign-in/{key}", get(sign_in::open)),
+        ("/sign-out", post(sign_in::sign_out)),
+        ("/assets/{name}", get(assets::serve)),
+    ]
+}
+
+/// The paths of all pages, their parameters in braces: whoever goes through them has missed none, for the router is made of the
+/// same table.
+pub fn paths() -> impl Iterator<Item = String> {
+    table().into_iter().map(|(path, _)| format!("/settings{path}"))
+}
+
+/// The table as a router.
 pub(super) fn routes(state: &AppState) -> Router<AppState> {
-    let webhooks = Router::new()
-        .route("/", get(endpoints::list).post(endpoints::create))
-        .route("/new", get(endpoints::new))
-        .route("/endpoints/{endpoint}", get(endpoint::show))
-        .route("/endpoints/{endpoint}/history", get(endpoint::history))
-        .route("/endpoints/{endpoint}/edit", get(endpoints::edit).post(endpoints::change))
-        .route("/endpoints/{endpoint}/test", post(endpoint::test))
-        .route("/endpoints/{endpoint}/rotate-secret", post(endpoint::rotate_secret))
-        .route("/endpoints/{endpoint}/enable", post(endpoint::enable))
-        .route("/endpoints/{endpoint}/disable", post(endpoint::disable))
-        .route("/endpoints/{endpoint}/recover", post(endpoint::recover))
-        .route("/endpoints/{endpoint}/delete", post(endpoint::delete))
-        .route("/endpoints/{endpoint}/plugins", get(attachments::show).post(attachments::save))
-        .route("/debugger", get(debugger::show))
-        .route("/deliveries/{delivery}", get(deliveries::show))
-        .route("/deliveries/{delivery}/retry", post(deliveries::retry))
-        .route("/plugins", get(plugins::list).post(plugins::create))
-        .route("/plugins/{plugin}", get(plugins::show))
-        .route("/plugins/{plugin}/delete", post(plugins::delete))
-        .route("/plugins/{plugin}/upload", post(uploads::by_form))
-        .route("/plugins/{plugin}/versions", post(uploads::by_script))
-        .route("/plugins/{plugin}/versions/{digest}", get(plugin_version::show))
-        .route("/plugins/{plugin}/versions/{digest}/delete", post(plugin_version::delete))
-        .route("/plugins/{plugin}/versions/{digest}/dry-run", post(trials::dry_run))
-        .route("/plugins/{plugin}/versions/{digest}/replay", post(trials::replay));
-    let settings = Router::new()
-        .nest("/webhooks", webhooks)
-        .route("/sign-in/{key}", get(sign_in::open))
-        .route("/sign-out", post(sign_in::sign_out))
-        .route("/assets/{name}", get(assets::serve))
+    let pages = table().into_iter().fold(Router::new(), |router, (path, methods)| router.route(path, methods));
+    let settings = pages
         .fallback(|| async { PageError(Problem::NotFound) })
         .method_not_allowed_fallback(|| async { PageError(Problem::MethodNotAllowed) })
+        .layer(middleware::from_fn(limits::tell))
         .layer(middleware::from_fn_with_state(state.clone(), guard));
     Router::new().nest("/settings", settings)
 }
@@ -205,6 +217,9 @@ struct ProblemPage {
 impl IntoResponse for PageError {
     fn into_response(self) -> Response {
         let (signed_out, forbidden) = (matches!(self.0, Problem::Unauthorized), matches!(self.0, Problem::Forbidden));
+        let mut headers = self.0.headers();
+        // A page's reader has no token to send.
+        headers.remove(header::WWW_AUTHENTICATE);
         let body = self.0.body();
         let status = StatusCode::from_u16(body.status).expect("one of ours");
         let page = ProblemPage {
@@ -217,7 +232,7 @@ impl IntoResponse for PageError {
             instance: body.instance,
         };
         // Should it not even render, the words will do.
-        (status, Html(page.render().unwrap_or_else(|_| page.title.to_owned()))).into_response()
+        (status, headers, Html(page.render().unwrap_or_else(|_| page.title.to_owned()))).into_response()
     }
 }
 

@@ -62,6 +62,7 @@ impl FromRequestParts<AppState> for Visitor {
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, PageError> {
         let key = cookie(&parts.headers, &state.site).ok_or(Problem::Unauthorized)?.to_owned();
         let tenant = state.store.session(&session::hash(&key)).await?.ok_or(Problem::Unauthorized)?;
+        state.calls.count(&tenant.id, &parts.extensions)?;
         Ok(Self { tenant: tenant.id, name: tenant.name, key })
     }
 }
@@ -110,7 +111,8 @@ impl<T: DeserializeOwned> FromRequest<AppState> for Submitted<T> {
         let token = form_urlencoded::parse(&bytes).find(|(name, _)| name == CSRF_FIELD).map(|(_, token)| token);
         let visitor = sender.vouched(token.as_deref())?;
         let form = serde_html_form::from_bytes(&bytes);
-        let form = form.map_err(|error| Problem::InvalidRequest(FieldError::new("", error)))?;
+        let form = form
+            .map_err(|error| Problem::InvalidRequest(FieldError::new("", body::without_value(&error.to_string()))))?;
         Ok(Self { visitor, form })
     }
 }

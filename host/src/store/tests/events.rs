@@ -17,6 +17,7 @@ async fn past_events_come_newest_first_in_pages_without_tests() {
         event_type: EventType::test(),
         body: Bytes::from_static(b"{}"),
         fingerprint: None,
+        trace: None,
     };
     world.writer.accept_test(test, endpoint.id).await.unwrap().unwrap();
     events.reverse();

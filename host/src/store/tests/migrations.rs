@@ -1,10 +1,11 @@
 //! Every migration over what a host wrote before there was the next one.
 
-use sqlx::{Connection, SqliteConnection};
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+use sqlx::{AnyConnection, Connection, SqlSafeStr, SqliteConnection};
 
 use super::*;
 use crate::domain::plugin::PluginName;
-use crate::store::database::SQLITE;
+use crate::store::database::{SQLITE, migrate_sqlite};
 use crate::store::seal::Sealer;
 
 const SECRET: &str = "whsec_AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
@@ -17,9 +18,9 @@ async fn what_the_first_schema_held_is_there_under_the_newest() {
     let now = at(NOW);
     let (acme, endpoint): (TenantId, _) = ("acme".parse().unwrap(), crate::domain::id::EndpointId::new(now));
     let (finished, waiting) = (crate::domain::id::DeliveryId::new(now), crate::domain::id::DeliveryId::new(now));
-    let sealer = Sealer::new(&key());
+    let sealer = Sealer::new(&keys(1, &[]));
     let (id, sealed) = (endpoint.to_string(), |column, text: &str| {
-        sealer.seal(&[column, "acme", &endpoint.to_string()], text.as_bytes())
+        sealer.seal_nameless(&[column, "acme", &endpoint.to_string()], text.as_bytes())
     });
     sqlx::query("INSERT INTO tenants VALUES ('acme', 'Acme', 0, 7, NULL)").execute(&mut old).await.unwrap();
     sqlx::query(
@@ -82,7 +83,7 @@ async fn what_the_first_schema_held_is_there_under_the_newest() {
     store.create_plugin(&acme, &name).await.unwrap();
     let version = store.add_version(&acme, &name, Bytes::from_static(b"bytes")).await.unwrap().0.version;
     store.attach(&acme, endpoint, vec![attachment(&name, version, "{}")]).await.unwrap();
-    let world = World { store, writer, clock, hand: _hand, acme, _stop: stop.drop_guard(), _folder: folder };
+    let world = World { store, writer, clock, hand: _hand, acme, _stop: stop.drop_guard(), folder };
     let leased = world.leased().await;
     assert_eq!((leased.id, leased.transformed, &leased.body[..]), (waiting, false, b"{\"old\":1}".as_slice()));
 }
@@ -112,4 +113,36 @@ async fn components_of_the_second_schema_are_whole_under_the_newest() {
         let read = store.component(&"acme".parse().unwrap(), &"mine".parse().unwrap(), Version::of(&component)).await;
         assert_eq!(read.unwrap().map(Vec::from), Some(component));
     }
+}
+
+#[tokio::test]
+async fn migrations_cut_short_leave_all_as_it_was_and_the_next_start_makes_them() {
+    const TABLES: &str = "SELECT COUNT(*) FROM sqlite_schema";
+    const BODY: &[u8] = b"{\"old\":1}";
+    let folder = Folder::new();
+    let mut old = SqliteConnection::connect(&format!("{}?mode=rwc", folder.url())).await.unwrap();
+    SQLITE.run_to(1, &mut old).await.unwrap();
+    sqlx::query("INSERT INTO tenants VALUES ('acme', 'Acme', 0, 7, NULL)").execute(&mut old).await.unwrap();
+    sqlx::query("INSERT INTO events VALUES ('acme', 'evt_1', 'incident.created', $1, NULL, 0, 0)")
+        .bind(BODY)
+        .execute(&mut old)
+        .await
+        .unwrap();
+    let before: i64 = sqlx::query_scalar(TABLES).fetch_one(&mut old).await.unwrap();
+    old.close().await.unwrap();
+
+    let statements = "CREATE TABLE twice (a); CREATE TABLE twice (a)".into_sql_str();
+    let broken = Migration::new(i64::MAX, "broken".into(), MigrationType::Simple, statements, false);
+    let migrator = Migrator::with_migrations(SQLITE.iter().cloned().chain([broken]).collect());
+    sqlx::any::install_default_drivers();
+    let mut connection = AnyConnection::connect(&folder.url()).await.unwrap();
+    let failed = migrate_sqlite(&mut connection, &migrator).await;
+    assert!(matches!(failed, Err(MigrateError::ExecuteMigration(_, i64::MAX))), "{failed:?}");
+    let after: i64 = sqlx::query_scalar(TABLES).fetch_one(&mut connection).await.unwrap();
+    assert_eq!(after, before, "all of them or none");
+    connection.close().await.unwrap();
+
+    let store = open(&folder, &Clock::manual(at(NOW)).0).await;
+    let body: Vec<u8> = sqlx::query_scalar("SELECT body FROM events").fetch_one(&store.read).await.unwrap();
+    assert_eq!(body, BODY);
 }

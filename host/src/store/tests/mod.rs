@@ -1,12 +1,17 @@
 //! The store with its writer over a file of its own, on a clock that stands still.
 
 mod attachments;
+mod backlog;
 mod events;
 mod hours;
+mod leases;
 mod migrations;
 mod plugins;
+mod rekey;
 mod runs;
+mod sealed;
 mod sessions;
+mod simulation;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,9 +22,9 @@ use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Handover, NewEndpoint, PageRequest, Store, Writer, WriterTask};
+use super::{Handover, NewEndpoint, OpenError, PageRequest, Store, Writer, WriterTask};
 use crate::clock::{Clock, Hand};
-use crate::config::MasterKey;
+use crate::config::{MasterKey, MasterKeys};
 use crate::domain::address::{AddressPolicy, EndpointUrl};
 use crate::domain::delivery::Leased;
 use crate::domain::endpoint::Endpoint;
@@ -52,13 +57,18 @@ impl Drop for Folder {
     }
 }
 
-fn key() -> MasterKey {
-    MasterKey::from_bytes([1; 32])
+fn keys(current: u8, previous: &[u8]) -> MasterKeys {
+    let key = |byte: u8| MasterKey::from_bytes([byte; 32]);
+    MasterKeys { current: key(current), previous: previous.iter().copied().map(key).collect() }
 }
 
 async fn open(folder: &Folder, clock: &Clock) -> Arc<Store> {
+    try_open(folder, clock, &keys(1, &[])).await.unwrap()
+}
+
+async fn try_open(folder: &Folder, clock: &Clock, keys: &MasterKeys) -> Result<Arc<Store>, OpenError> {
     let handover = Arc::new(Handover::new(Limits { in_flight: 16, per_endpoint: 8 }));
-    Arc::new(Store::open(&folder.url(), &key(), clock.clone(), handover).await.unwrap())
+    Ok(Arc::new(Store::open(&folder.url(), keys, clock.clone(), handover).await?))
 }
 
 struct World {
@@ -68,7 +78,7 @@ struct World {
     hand: Hand,
     acme: TenantId,
     _stop: DropGuard,
-    _folder: Folder,
+    folder: Folder,
 }
 
 impl World {
@@ -83,7 +93,7 @@ impl World {
         }
         let acme = "acme".parse().unwrap();
         store.create_tenant(&acme, "").await.unwrap().unwrap();
-        Self { store, writer, clock, hand, acme, _stop: stop.drop_guard(), _folder: folder }
+        Self { store, writer, clock, hand, acme, _stop: stop.drop_guard(), folder }
     }
 
     async fn plugin(&self, name: &str) -> PluginName {
@@ -114,7 +124,8 @@ impl World {
         let now = self.clock.now();
         let (id, event_type): (_, EventType) = (EventId::new(now), "incident.created".parse().unwrap());
         let body = request_body(&id, &event_type, now, data);
-        let event = Event { tenant: self.acme.clone(), id: id.clone(), event_type, body, fingerprint: None };
+        let event =
+            Event { tenant: self.acme.clone(), id: id.clone(), event_type, body, fingerprint: None, trace: None };
         let room = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
         self.writer.accept(vec![event], room).await.unwrap();
         id
