@@ -596,26 +596,27 @@ pub(super) async fn renew(
 ) -> Result<Vec<usize>, StoreError> {
     static UPDATE: LazyLock<Sized> = LazyLock::new(|| {
         let head = "UPDATE deliveries SET claimable_at = v.column4 FROM (VALUES";
-        // Leased still: what was recorded or given back under the same claim waits for its own time.
+        // Leased still: what was recorded or given back under the same claim waits for its own time. SQLite returns no column
+        // but of the table that is updated (https://www.sqlite.org/lang_returning.html).
         let tail = ") AS v WHERE deliveries.tenant_id = v.column1 AND deliveries.id = v.column2
                         AND deliveries.claim = v.column3 AND deliveries.claimable_at > deliveries.next_attempt_at
-                    RETURNING v.column5";
-        Sized::padded(head, &[Text, Text, Integer, Integer, Integer], tail)
+                    RETURNING deliveries.id, deliveries.claim";
+        Sized::padded(head, &[Text, Text, Integer, Integer], tail)
     });
-    let numbered: Vec<(usize, &Lease)> = leases.iter().enumerate().collect();
+    let mut indexes: HashMap<(DeliveryId, i64), usize> =
+        leases.iter().enumerate().map(|(index, lease)| ((lease.id, lease.claim), index)).collect();
     let mut renewed = Vec::with_capacity(leases.len());
-    for (mut query, leases) in UPDATE.over(Kind::of(connection), &numbered) {
-        for (index, lease) in leases {
+    for (mut query, leases) in UPDATE.over(Kind::of(connection), leases) {
+        for lease in leases {
             query = query
                 .bind(lease.tenant.to_string())
                 .bind(lease.id.to_string())
                 .bind(lease.claim)
-                .bind(lease_until.as_millisecond())
-                .bind(*index as i64);
+                .bind(lease_until.as_millisecond());
         }
         for row in query.fetch_all(&mut *connection).await? {
-            let index: i64 = row.try_get(0)?;
-            renewed.push(usize::try_from(index).expect("an index that we bound"));
+            let id: String = row.try_get(0)?;
+            renewed.extend(indexes.remove(&(parsed("deliveries", "id", &id, &id)?, row.try_get(1)?)));
         }
     }
     Ok(renewed)

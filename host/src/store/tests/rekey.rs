@@ -128,7 +128,7 @@ async fn a_rekey_that_is_cut_short_needs_both_keys_and_goes_on() {
     let rekeyed = rekey(&world, &third).await.unwrap();
     assert_eq!((rekeyed.key, rekeyed.unreadable), (id(3), 0));
     assert_eq!(sealed_under(&world, 3).await, 80);
-    assert_eq!(read(&host(&world, 3, &[]).await, &world.acme).await, before);
+    assert_eq!(read(&*host(&world, 3, &[]).await, &world.acme).await, before);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -151,7 +151,7 @@ async fn what_is_changed_meanwhile_stays_as_it_was_changed() {
     let changed = changes.await.unwrap();
     assert_eq!(rekeyed.unreadable, 0);
     assert!(changed.iter().all(|endpoint| endpoint.contains("second")), "{changed:?}");
-    assert_eq!(read(&host(&world, 2, &[]).await, &world.acme).await, changed);
+    assert_eq!(read(&*host(&world, 2, &[]).await, &world.acme).await, changed);
 }
 
 #[tokio::test]
@@ -162,7 +162,7 @@ async fn new_values_are_under_the_key_that_all_hosts_know_and_after_the_rekey_un
     assert_eq!((sealed_under(&world, 1).await, sealed_under(&world, 2).await), (1, 0));
     assert_eq!(read(&world.store, &world.acme).await.len(), 1, "a host that knows the old key only reads it");
 
-    rekey(&world, &host(&world, 2, &[1]).await).await.unwrap();
+    rekey(&world, &*host(&world, 2, &[1]).await).await.unwrap();
     plain(&both, &world.acme).await.unwrap();
     assert_eq!((sealed_under(&world, 1).await, sealed_under(&world, 2).await), (0, 2));
     // One that was overlooked neither reads what it cannot, nor seals what the others could not read.
