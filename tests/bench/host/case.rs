@@ -18,8 +18,8 @@ use crate::{
 
 /// Events counted at most in one case.
 const EVENTS: usize = 2_000_000;
-/// Producers at once, where each waits for its answer.
-const PRODUCERS: usize = 64;
+/// Connections of the core product at once, each of which waits for its answer.
+const PRODUCERS: usize = 256;
 /// Events of a request where they are many.
 const LARGE_BATCH: usize = 1_000;
 

@@ -48,9 +48,9 @@ fn assert_public(url: &Url) {
 
 fn is_public_v4(ip: Ipv4Addr) -> bool {
     let [a, b, ..] = ip.octets();
-    let special =
-        ip.is_private() || ip.is_loopback() || ip.is_link_local() || ip.is_unspecified() || a == 0 || a >= 224;
-    !special && !ip.is_documentation() && !(a == 100 && (64..128).contains(&b)) && !(a == 198 && (b == 18 || b == 19))
+    let special = ip.is_private() || ip.is_loopback() || ip.is_link_local() || ip.is_documentation();
+    let shared_or_benchmark = matches!((a, b), (100, 64..128) | (198, 18..20));
+    !(special || shared_or_benchmark || a == 0 || a >= 224)
 }
 
 fn is_public_v6(ip: Ipv6Addr) -> bool {
