@@ -210,8 +210,10 @@ fn check_random_ipv6(count: usize, seed: u64) {
     }
 }
 
+type Embed = fn(u128) -> u128;
+
 /// Each puts an IPv4 address into an IPv6 one; some gateway or tunnel would take it out again.
-const FORMS: [(&str, fn(u128) -> u128); 11] = [
+const FORMS: [(&str, Embed); 11] = [
     ("mapped, RFC 4291 §2.5.5.2", |v4| (0xffff << 32) | v4),
     ("compatible, RFC 4291 §2.5.5.1", |v4| v4),
     ("translated, RFC 2765 §2.1", |v4| (0xffff << 48) | v4),

@@ -6,9 +6,10 @@ use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use jiff::{SignedDuration, Timestamp};
 use sqlx::{AnyConnection, Row};
 
-use super::batch::Column::{Integer, Text};
-use super::batch::{Finished, Sized};
+use super::batch::Finished;
 use super::database::Kind;
+use super::sized::Column::{Integer, Text};
+use super::sized::Sized;
 use super::{StoreError, millis};
 use crate::domain::id::{EndpointId, TenantId};
 use crate::domain::outcome::{Outcome, SendError};

@@ -15,8 +15,9 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::batch::{Finished, Sized};
+use super::batch::Finished;
 use super::purge::Purged;
+use super::sized::Sized;
 use super::{Store, StoreError, millis, parsed, timestamp, unreadable};
 use crate::domain::hour::{self, Counts, Durations, Hour};
 use crate::domain::id::{EndpointId, TenantId};

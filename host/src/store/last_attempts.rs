@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use sqlx::Row;
 
-use super::batch::Sized;
+use super::sized::Sized;
 use super::{DeliveryRecord, Store, StoreError, parsed, unreadable};
 use crate::domain::id::{DeliveryId, TenantId};
 

@@ -31,6 +31,7 @@ mod purge;
 mod rekey;
 mod seal;
 mod sessions;
+mod sized;
 mod tenants;
 #[cfg(test)]
 mod tests;

@@ -8,9 +8,9 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 use uuid::Uuid;
 
-use super::batch::{Bound, Sized};
 use super::database::{self, Kind};
 use super::file::Lock;
+use super::sized::{Bound, Sized};
 use super::{OpenError, Store, StoreError};
 
 /// Why a move does not begin or go on.

@@ -7,8 +7,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
-use super::batch::{Finished, Sized};
+use super::batch::Finished;
 use super::database::Kind;
+use super::sized::Sized;
 use super::{Store, StoreError, unreadable};
 use crate::domain::delivery::Leased;
 use crate::domain::header::PluginHeaders;

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use sqlx::AnyConnection;
 
-use super::batch::Sized;
 use super::database::{self, Kind, Sql, locking};
 use super::seal::{Closed, Key};
+use super::sized::Sized;
 use super::{OpenError, Store, StoreError, attachments, endpoints, parsed};
 use crate::config::KeyId;
 use crate::domain::id::TenantId;
