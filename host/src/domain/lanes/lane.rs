@@ -142,6 +142,13 @@ pub(super) struct Share {
     pub(super) unproven_held: usize,
     pub(super) running: usize,
     pub(super) unproven_running: usize,
-    /// Lanes whose turn came while the tenant had its share.
-    pub(super) parked: VecDeque<EndpointId>,
+    /// Lanes whose turn came while the tenant had its share: those not proven, and the proven. As in the turn queues, an entry
+    /// whose lane is not in turn as such is stale.
+    pub(super) parked: [VecDeque<EndpointId>; 2],
+}
+
+impl Share {
+    pub(super) fn has_parked(&self) -> bool {
+        self.parked.iter().any(|parked| !parked.is_empty())
+    }
 }

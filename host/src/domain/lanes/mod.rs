@@ -454,8 +454,9 @@ impl Lanes {
             }
             // Stays marked as in turn: it is, behind the tenant's own attempts.
             let share = self.share(&tenant);
-            share.parked.push_back(endpoint);
-            if share.parked.len() == 1 {
+            let is_first = !share.has_parked();
+            share.parked[usize::from(proven)].push_back(endpoint);
+            if is_first {
                 self.parked.push_back(tenant);
             }
         }
@@ -465,18 +466,23 @@ impl Lanes {
     fn start_parked(&mut self) -> Option<Started> {
         for _ in 0..self.parked.len() {
             let tenant = self.parked.pop_front()?;
-            let Some(share) = self.shares.get_mut(&tenant) else { continue };
-            let Some(endpoint) = share.parked.pop_front() else { continue };
-            let more = !share.parked.is_empty();
-            let standing = self.lanes.get(&endpoint).filter(|lane| lane.in_turn.is_some()).map(|lane| lane.proven);
-            let may = standing.is_some_and(|proven| self.has_share(&tenant, proven));
-            if standing.is_some() && !may {
-                self.share(&tenant).parked.push_front(endpoint);
+            // As above; and neither waits for the other's share.
+            let started = [false, true].into_iter().find_map(|proven| self.start_parked_of(&tenant, proven));
+            if self.shares.get(&tenant).is_some_and(Share::has_parked) {
+                self.parked.push_back(tenant);
             }
-            if more || (standing.is_some() && !may) {
-                self.parked.push_back(tenant.clone());
+            if started.is_some() {
+                return started;
             }
-            if may && let Some(started) = self.start_lane(&tenant, endpoint) {
+        }
+        None
+    }
+
+    fn start_parked_of(&mut self, tenant: &TenantId, proven: bool) -> Option<Started> {
+        while self.has_share(tenant, proven) {
+            let endpoint = self.shares.get_mut(tenant)?.parked[usize::from(proven)].pop_front()?;
+            let in_turn = self.lanes.get(&endpoint).is_some_and(|lane| lane.in_turn == Some(proven));
+            if in_turn && let Some(started) = self.start_lane(tenant, endpoint) {
                 return Some(started);
             }
         }
@@ -695,6 +701,43 @@ mod tests {
             lanes.finished(&started, Health::Prompt);
         }
         assert_eq!(before + start_all(&mut lanes).len(), LIMITS.in_flight / 2);
+    }
+
+    #[test]
+    fn the_proven_are_not_parked_behind_those_that_hang() {
+        let mut lanes = Lanes::new(LIMITS);
+        let [hangs, answers] = [(); 2].map(|()| EndpointId::new(NOW));
+        prove(&mut lanes, answers);
+        let [hanging, answered] = [hangs, answers].map(|endpoint| {
+            fill(&mut lanes, endpoint);
+            start_all(&mut lanes)
+        });
+        let counts = (count(&hanging, hangs), count(&answered, answers));
+        assert_eq!(counts, (LIMITS.in_flight / 4, LIMITS.in_flight / 4), "the tenant has its share");
+        for started in &answered {
+            lanes.finished(started, Health::Prompt);
+        }
+        assert_eq!(count(&start_all(&mut lanes), answers), answered.len());
+    }
+
+    #[test]
+    fn a_lane_that_is_no_longer_parked_hides_none_that_is() {
+        let mut lanes = Lanes::new(LIMITS);
+        let [proves_itself, parked] = [(); 2].map(|()| EndpointId::new(NOW));
+        for endpoint in [proves_itself, parked].repeat(3) {
+            assert!(lanes.reserve(&tenant(), endpoint));
+            lanes.hand_over(leased(endpoint));
+        }
+        let running = start_all(&mut lanes);
+        assert_eq!(
+            (count(&running, proves_itself), count(&running, parked)),
+            (2, 2),
+            "all that are not proven may have"
+        );
+        let ends = running.iter().find(|started| started.leased.endpoint == proves_itself).unwrap();
+        lanes.finished(ends, Health::Prompt);
+        let more = start_all(&mut lanes);
+        assert_eq!((count(&more, proves_itself), count(&more, parked)), (1, 1));
     }
 
     #[test]

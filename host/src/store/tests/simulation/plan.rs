@@ -65,10 +65,11 @@ pub(super) enum Fault {
     Clock { ahead_ms: i64, ms: i64 },
 }
 
-/// How an endpoint's receiver answers: so many of a hundred attempts fail, so many take long.
+/// How an endpoint's receiver answers: so many of a hundred attempts fail, so many take long; and how many a plugin stops.
 pub(super) struct Receiver {
     fails: u32,
     slow: u32,
+    dropped: u32,
 }
 
 impl Plan {
@@ -155,7 +156,16 @@ impl Fault {
 
 impl Receiver {
     fn new(random: &mut StdRng) -> Self {
-        Self { fails: pick(random, [0, 0, 20, 60, 100]), slow: pick(random, [0, 0, 10, 40]) }
+        Self {
+            fails: pick(random, [0, 0, 20, 60, 100]),
+            slow: pick(random, [0, 0, 10, 40]),
+            dropped: pick(random, [0, 0, 40]),
+        }
+    }
+
+    /// Whether a plugin decides that it gets nothing.
+    pub(super) fn is_spared(&self, random: &mut StdRng) -> bool {
+        random.random_range(0..100) < self.dropped
     }
 
     /// What comes of the next attempt.

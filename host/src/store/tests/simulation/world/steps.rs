@@ -100,13 +100,17 @@ impl World<'_> {
         // Dropped by a stop.
         let Some(running) = host.running.remove(&number) else { return };
         let Running { started, started_at, outcome, _lease } = running;
-        let next = started.leased.delivery.after(&outcome, host.store.now(), &self.schedule, jitter).expect("pending");
-        self.ledger.ended(number, self.now_ms, next);
-        let health = Health::of(&outcome);
-        let attempt = Attempt { started_at, outcome, request_headers: String::new(), error: None };
         let leased = started.leased.clone();
-        let finished =
-            Box::new(Finished { leased, next, attempt: Some(attempt), plugins: None, reason: None, gone: false });
+        let spared = self.plan.receivers[&leased.endpoint].is_spared(&mut self.random);
+        let after = leased.delivery.after(&outcome, host.store.now(), &self.schedule, jitter).expect("pending");
+        let (next, health) = match spared {
+            true => (leased.delivery.dropped(), Health::Unknown),
+            false => (after, Health::of(&outcome)),
+        };
+        self.ledger.ended(number, self.now_ms, next);
+        let attempt = Attempt { started_at, outcome, request_headers: String::new(), error: None };
+        let attempt = (!spared).then_some(attempt);
+        let finished = Box::new(Finished { leased, next, attempt, plugins: None, reason: None, gone: false });
         let more = host.store.handover.ended(&started, health);
         self.send(h, Command::Record { finished, done: None, room: None });
         self.begin_soon(h, more);
