@@ -19,7 +19,7 @@ use crate::{
 /// Events counted at most in one case.
 const EVENTS: usize = 2_000_000;
 /// Connections of the core product at once, each of which waits for its answer.
-const PRODUCERS: usize = 256;
+const PRODUCERS: usize = 64;
 /// Events of a request where they are many.
 const LARGE_BATCH: usize = 1_000;
 

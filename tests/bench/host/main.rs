@@ -26,8 +26,12 @@ mod rows;
 use std::time::Duration;
 
 use cases::Scale;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 fn main() {
+    // Each of a thousand endpoints has its connections.
+    let files = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: files.maximum, ..files }).unwrap();
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     match &arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
