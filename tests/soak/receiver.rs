@@ -95,7 +95,7 @@ async fn serve(mut stream: TcpStream, arrivals: Arc<Arrivals>) {
     while let Some(request) = read(&mut stream, &mut unread).await {
         let number = arrivals.requests.fetch_add(1, Relaxed);
         let answer = match request.path.as_str() {
-            "/moody" if number % MOODY == 0 && request.is_first && !request.is_test => {
+            "/moody" if number.is_multiple_of(MOODY) && request.is_first && !request.is_test => {
                 "HTTP/1.1 500 Sorry\r\ncontent-length: 0\r\n\r\n"
             }
             "/slow" => {

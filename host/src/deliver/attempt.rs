@@ -56,8 +56,8 @@ impl Deliver {
             Ok(content) => content,
             Err(error) => return self.unreadable(leased, &error).await,
         };
-        // The database did not answer while plugins ran; they run again.
-        if content.ran.is_some() && self.runs_out(lease) {
+        // The database did not answer meanwhile, or this process stood still; plugins that ran do so again.
+        if self.runs_out(lease) {
             self.writer.release(vec![leased]).await;
             return Health::Unknown;
         }
