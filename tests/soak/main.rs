@@ -1,9 +1,9 @@
 //! A host under a steady load for long: does anything grow, slow down or get lost?
 //!
 //! ```text
-//! cargo bench -p revnoxa-tests --bench soak                               5 minutes on SQLite
-//! cargo bench -p revnoxa-tests --bench soak -- --minutes 120              before a release
-//! cargo bench -p revnoxa-tests --bench soak -- --rate 200 --postgres      200 events a second, on a throw-away server
+//! cargo bench --workspace --bench soak                               5 minutes on SQLite
+//! cargo bench --workspace --bench soak -- --minutes 120              before a release
+//! cargo bench --workspace --bench soak -- --rate 200 --postgres      200 events a second, on a throw-away server
 //! ```
 //!
 //! Prints a line a minute and a verdict, and exits with 1 when that is bad. Of the tenants most answer at once, one has a plugin, one is

@@ -272,7 +272,7 @@ async fn collect(stream: impl AsyncRead + Unpin, printed: watch::Sender<Vec<Stri
 /// packages with the dependencies of their tests, so that nothing is compiled once more with other features after
 /// `cargo test --workspace`.
 ///
-/// Where [`OTHER_BINARY`] is set, it is that one instead.
+/// Where `TEST_HOST_BINARY` is set, it is that one instead.
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let built = BINARY.get_or_init(|| {
