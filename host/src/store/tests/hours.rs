@@ -32,7 +32,7 @@ fn totals(succeeded: u64, failed: u64) -> Totals {
 
 impl World {
     /// An event comes, and its delivery's attempt ends with this answer.
-    async fn attempted(&self, answer: Option<(u16, u64)>) {
+    pub(super) async fn attempted(&self, answer: Option<(u16, u64)>) {
         self.event("{}").await;
         let leased = self.leased().await;
         assert!(self.writer.record_now(finished(leased, self.clock.now(), answer)).await);

@@ -3,6 +3,7 @@
 mod attachments;
 mod backlog;
 mod events;
+mod failing;
 mod hours;
 mod leases;
 mod migrations;
