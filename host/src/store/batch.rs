@@ -10,11 +10,10 @@ use sqlx::{AnyConnection, Row};
 
 use super::database::{Kind, Sql};
 use super::leases::Lease;
-use super::sized::Column::{self, Binary, Integer, Text};
-use super::sized::{Bound, Sized, pad, values};
+use super::sized::Column::{Integer, Text};
+use super::sized::{Sized, values};
 use super::{StoreError, parsed, timestamp, unreadable};
 use crate::domain::delivery::{Delivery, Leased};
-use crate::domain::event::Event;
 use crate::domain::id::{DeliveryId, EventId, TenantId};
 use crate::domain::lanes::{Remaining, Want};
 use crate::domain::outcome::Outcome;
@@ -68,67 +67,6 @@ pub(super) enum GoesTo {
     Table,
     /// Nowhere: its endpoint is disabled.
     Held,
-}
-
-pub(super) async fn insert_events(
-    connection: &mut AnyConnection,
-    events: &[(&Event, usize)],
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    static INSERT: LazyLock<Sized> = LazyLock::new(|| {
-        let head = "INSERT INTO events (tenant_id, id, event_type, body, fingerprint, deliveries, created_at, trace)
-                    SELECT column1, column2, column3, column4, column5, column6, column7, column8 FROM (VALUES";
-        let columns = [Text, Text, Text, Binary, Binary, Integer, Integer, Text];
-        Sized::padded(head, &columns, ") AS v WHERE column1 IS NOT NULL")
-    });
-    for (mut query, events) in INSERT.over(Kind::of(connection), events) {
-        for (event, deliveries) in events {
-            query = query
-                .bind(event.tenant.to_string())
-                .bind(event.id.to_string())
-                .bind(event.event_type.to_string())
-                .bind(event.body.to_vec())
-                .bind(event.fingerprint.map(|fingerprint| fingerprint.to_vec()))
-                .bind(*deliveries as i64)
-                .bind(now.as_millisecond())
-                .bind(event.trace.map(|trace| trace.to_string()));
-        }
-        query.execute(&mut *connection).await?;
-    }
-    Ok(())
-}
-
-pub(super) async fn insert_deliveries(
-    connection: &mut AnyConnection,
-    deliveries: &[NewDelivery],
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    static INSERT: LazyLock<Sized> = LazyLock::new(|| {
-        let head = "INSERT INTO deliveries (tenant_id, id, endpoint_id, event_id, event_type, state, attempts, failures,
-                        next_attempt_at, claimable_at, claim, created_at) SELECT column1, column2, column3, column4, column5,
-                        'pending', 0, 0, column6, column7, column8, column6 FROM (VALUES";
-        let columns = [Text, Text, Text, Text, Text, Integer, Integer, Integer];
-        Sized::padded(head, &columns, ") AS v WHERE column1 IS NOT NULL")
-    });
-    for (mut query, deliveries) in INSERT.over(Kind::of(connection), deliveries) {
-        for NewDelivery { leased, goes_to } in deliveries {
-            let claimable_at = match goes_to {
-                GoesTo::Lane | GoesTo::Caller => leased.lease_until,
-                GoesTo::Table | GoesTo::Held => now,
-            };
-            query = query
-                .bind(leased.tenant.to_string())
-                .bind(leased.id.to_string())
-                .bind(leased.endpoint.to_string())
-                .bind(leased.event.to_string())
-                .bind(leased.event_type.to_string())
-                .bind(now.as_millisecond())
-                .bind(claimable_at.as_millisecond())
-                .bind(leased.claim);
-        }
-        query.execute(&mut *connection).await?;
-    }
-    Ok(())
 }
 
 /// What is stored of events by tenant and id: fingerprint and number of deliveries.
@@ -217,119 +155,6 @@ pub(super) async fn still_held(
     let mut held: Vec<usize> = held.into_values().collect();
     held.sort_unstable();
     Ok(held)
-}
-
-/// Moves deliveries on after their attempts, and adds those to the history; not those that are under another claim by now.
-/// `false`: there were such, or an attempt was in the history already.
-pub(super) async fn move_on(
-    connection: &mut AnyConnection,
-    finished: &[&Finished],
-    now: Timestamp,
-) -> Result<bool, StoreError> {
-    const MOVE: &str = "UPDATE deliveries SET state = v.column4, attempts = v.column5, failures = v.column6,
-                            next_attempt_at = v.column7, claimable_at = v.column7, finished_at = v.column8
-                        FROM (VALUES";
-    const HELD: &str = ") AS v WHERE deliveries.tenant_id = v.column1 AND deliveries.id = v.column2
-                            AND deliveries.claim = v.column3 AND deliveries.next_attempt_at IS NOT NULL";
-    const KEEP: &str = "INSERT INTO attempts (tenant_id, delivery_id, number, started_at, duration_ms, request_headers,
-                            status_code, response_body, response_truncated, error)";
-    /// Of [`bind_move`].
-    const MOVE_COLUMNS: &[Column] = &[Text, Text, Integer, Text, Integer, Integer, Integer, Integer];
-    /// The key of an attempt, then those of [`bind_attempt`].
-    const KEEP_COLUMNS: &[Column] =
-        &[Text, Text, Integer, Integer, Integer, Integer, Text, Integer, Binary, Integer, Text];
-    /// Those of [`bind_move`], then those of [`bind_attempt`].
-    const BOTH_COLUMNS: &[Column] = &[
-        Text, Text, Integer, Text, Integer, Integer, Integer, Integer, Integer, Integer, Text, Integer, Binary,
-        Integer, Text,
-    ];
-    static STATEMENT: LazyLock<Sized> = LazyLock::new(|| {
-        // Two statements that the driver takes as one, because it passes each to its thread. An attempt counts if its
-        // delivery is where the first of them brings it.
-        let sqlite = |rows: usize| {
-            format!(
-                "{MOVE} {} {HELD};
-                 {KEEP} SELECT column1, column2, column4, column5, column6, column7, column8, column9, column10, column11
-                 FROM (VALUES {}) AS v CROSS JOIN deliveries d
-                 WHERE d.tenant_id = v.column1 AND d.id = v.column2 AND d.claim = v.column3 AND d.attempts = v.column4
-                     AND v.column5 IS NOT NULL
-                 ON CONFLICT DO NOTHING",
-                values(Kind::Sqlite, MOVE_COLUMNS.len(), rows),
-                values(Kind::Sqlite, KEEP_COLUMNS.len(), rows)
-            )
-        };
-        let postgres = |rows: usize| {
-            format!(
-                "WITH moved AS ({MOVE} {} {HELD} RETURNING v.*),
-                 kept AS (
-                     {KEEP} SELECT column1, column2, column5, column9, column10, column11, column12, column13, column14, column15
-                     FROM moved WHERE column9 IS NOT NULL
-                     ON CONFLICT DO NOTHING RETURNING 1)
-                 SELECT (SELECT COUNT(*) FROM moved) + (SELECT COUNT(*) FROM kept)",
-                values(Kind::Postgres, BOTH_COLUMNS.len(), rows)
-            )
-        };
-        Sized::of(sqlite, postgres, BOTH_COLUMNS.to_vec())
-    });
-    let kind = Kind::of(connection);
-    let mut written = 0;
-    for (mut query, these, missing) in STATEMENT.cut(kind, finished) {
-        match kind {
-            Kind::Sqlite => {
-                query = pad(query, MOVE_COLUMNS, missing);
-                for finished in these {
-                    query = bind_move(query, finished, now);
-                }
-                query = pad(query, KEEP_COLUMNS, missing);
-                for finished in these {
-                    let leased = &finished.leased;
-                    query = query
-                        .bind(leased.tenant.to_string())
-                        .bind(leased.id.to_string())
-                        .bind(leased.claim)
-                        .bind(i64::from(finished.next.attempts()));
-                    query = bind_attempt(query, finished.attempt.as_ref());
-                }
-                written += query.execute(&mut *connection).await?.rows_affected();
-            }
-            Kind::Postgres => {
-                query = pad(query, BOTH_COLUMNS, missing);
-                for finished in these {
-                    query = bind_attempt(bind_move(query, finished, now), finished.attempt.as_ref());
-                }
-                let rows: i64 = query.fetch_one(&mut *connection).await?.try_get(0)?;
-                written += u64::try_from(rows).expect("a count");
-            }
-        }
-    }
-    let attempts = finished.iter().filter(|finished| finished.attempt.is_some()).count();
-    Ok(written == (finished.len() + attempts) as u64)
-}
-
-fn bind_move(query: Bound, Finished { leased, next, .. }: &Finished, now: Timestamp) -> Bound {
-    let (state, failures, next_attempt_at) = columns(*next);
-    query
-        .bind(leased.tenant.to_string())
-        .bind(leased.id.to_string())
-        .bind(leased.claim)
-        .bind(state)
-        .bind(i64::from(next.attempts()))
-        .bind(failures)
-        .bind(next_attempt_at)
-        .bind(next_attempt_at.is_none().then(|| now.as_millisecond()))
-}
-
-/// What the history keeps of an attempt; NULLs where none was made.
-fn bind_attempt(query: Bound, attempt: Option<&Attempt>) -> Bound {
-    let answer = attempt.and_then(|attempt| attempt.outcome.result.as_ref().ok());
-    query
-        .bind(attempt.map(|attempt| attempt.started_at.as_millisecond()))
-        .bind(attempt.map(|attempt| i64::try_from(attempt.outcome.duration.as_millis()).unwrap_or(i64::MAX)))
-        .bind(attempt.map(|attempt| attempt.request_headers.clone()))
-        .bind(answer.map(|answer| i64::from(answer.status)))
-        .bind(answer.map(|answer| answer.body.to_vec()))
-        .bind(attempt.map(|_| i64::from(answer.is_some_and(|answer| answer.truncated))))
-        .bind(attempt.and_then(|attempt| attempt.error.clone()))
 }
 
 /// Claim numbers grow by 1 to this, by chance: who does not know whether its claim was committed may then give it back, and
@@ -512,26 +337,15 @@ pub(super) async fn renew(
     Ok(renewed)
 }
 
-/// Columns `state`, `failures` and `next_attempt_at`.
-pub(super) fn columns(delivery: Delivery) -> (&'static str, i64, Option<i64>) {
-    match delivery {
-        Delivery::Pending { failures, next_attempt_at, .. } => {
-            ("pending", i64::from(failures), Some(next_attempt_at.as_millisecond()))
-        }
-        Delivery::Succeeded { .. } => ("succeeded", 0, None),
-        Delivery::Failed { .. } => ("failed", 0, None),
-        Delivery::Dropped { .. } => ("dropped", 0, None),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use sqlx::{AssertSqlSafe, Connection, Row};
 
+    use super::super::rows::Rows;
     use super::*;
-    use crate::domain::event::EventType;
+    use crate::domain::event::{Event, EventType};
     use crate::domain::id::EndpointId;
     use crate::domain::outcome::SendError;
 
@@ -540,6 +354,10 @@ mod tests {
         let mut connection = AnyConnection::connect("sqlite::memory:").await.unwrap();
         super::super::database::SQLITE.run(&mut connection).await.unwrap();
         connection
+    }
+
+    async fn written(connection: &mut AnyConnection, finished: &[&Finished], now: Timestamp) -> bool {
+        Rows { events: &[], deliveries: &[], finished }.write(connection, now).await.unwrap()
     }
 
     /// A host that was stopped beyond its lease comes back with the result of an attempt that another has taken over.
@@ -577,9 +395,9 @@ mod tests {
             fingerprint: None,
             trace: None,
         };
-        insert_events(&mut connection, &[(&event, 1)], now).await.unwrap();
         let delivery = NewDelivery { leased: late.clone(), goes_to: GoesTo::Lane };
-        insert_deliveries(&mut connection, &[delivery], now).await.unwrap();
+        let new = Rows { events: &[(&event, 1)], deliveries: &[delivery], finished: &[] };
+        assert!(new.write(&mut connection, now).await.unwrap());
         let want = Want { tenant: late.tenant.clone(), endpoint: late.endpoint, credits: 5 };
         let (early, _) = claim(&mut connection, &want, now, lease_until).await.unwrap();
         assert!(early.is_empty(), "the lease still runs");
@@ -603,11 +421,11 @@ mod tests {
             gone: false,
         };
         let failed = result(&late, Delivery::Failed { attempts: 1 });
-        assert!(!move_on(&mut connection, &[&failed], now).await.unwrap());
+        assert!(!written(&mut connection, &[&failed], now).await);
         // Both at once: only the newest claim counts.
         let both = [failed, result(new, Delivery::Succeeded { attempts: 1 })];
         assert_eq!(still_held(&mut connection, &both).await.unwrap(), [1]);
-        assert!(!move_on(&mut connection, &[&both[0], &both[1]], now).await.unwrap());
+        assert!(!written(&mut connection, &[&both[0], &both[1]], now).await);
         assert!(still_held(&mut connection, &both).await.unwrap().is_empty());
         let kept: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM attempts").fetch_one(&mut connection).await.unwrap();
         assert_eq!(kept, 1);

@@ -12,6 +12,7 @@ use url::Url;
 
 use super::OpenError;
 use super::file::{self, Lock};
+use super::rows;
 
 /// Connections of each of the two pools that read. On SQLite each costs a thread and about 2 MiB of page cache.
 const READERS: u32 = 3;
@@ -193,14 +194,19 @@ async fn open_sqlite(path: &Path) -> Result<Database, OpenError> {
     let mut first = connect_sqlite(&url("rwc")).await.map_err(failed)?;
     let migrated = migrate_sqlite(&mut first, &SQLITE).await;
     migrated.map_err(|error| not_migrated(path.display().to_string(), error))?;
-    let pool = |mode: &str, connections: u32| {
+    let pool = |mode: &'static str, connections: u32| {
         let pool = AnyPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(TURN)
             .max_lifetime(None)
             .idle_timeout(None)
             .test_before_acquire(false)
-            .after_connect(|connection, _| Box::pin(async { set_up_sqlite(connection).await }))
+            .after_connect(move |connection, _| {
+                Box::pin(async move {
+                    set_up_sqlite(connection).await?;
+                    if mode == "rwc" { rows::set_up(connection).await } else { Ok(()) }
+                })
+            })
             .after_release(|connection, _| Box::pin(async { is_free(connection).await }));
         let url = url(mode);
         async move { pool.connect(&url).await.map_err(failed) }

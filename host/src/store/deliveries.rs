@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::database::{Kind, Sql, locking};
 use super::{
-    Page, PageRequest, RunRecord, Store, StoreError, batch, millis, parsed, plugin_runs, timestamp, unreadable,
+    Page, PageRequest, RunRecord, Store, StoreError, millis, parsed, plugin_runs, rows, timestamp, unreadable,
 };
 use crate::domain::delivery::Delivery;
 use crate::domain::event::EventType;
@@ -308,7 +308,7 @@ impl Store {
         } else {
             Delivery::Failed { attempts }.restarted(now)
         };
-        let (state, failures, next_attempt_at) = batch::columns(restarted);
+        let (state, failures, next_attempt_at) = rows::columns(restarted);
         sqlx::query(
             "UPDATE deliveries SET state = $3, failures = $4, next_attempt_at = $5, claimable_at = $5, finished_at = NULL,
                  state_reason = NULL

@@ -45,6 +45,17 @@ impl Well {
         noted.extend(endpoints.into_iter().map(|endpoint| (endpoint, now)));
     }
 
+    /// Whether none of these needs a note, nor ends what is known of its endpoint.
+    pub(super) fn needs_no_note<'f>(&self, mut finished: impl Iterator<Item = &'f Finished>, now: Timestamp) -> bool {
+        let noted = self.noted();
+        finished.all(|finished| {
+            !finished.gone
+                && asked(finished).is_none_or(|outcome| {
+                    outcome.succeeded() && noted.get(&finished.leased.endpoint).is_some_and(|at| is_fresh(*at, now))
+                })
+        })
+    }
+
     /// Takes away what needs no note; those that fail are no longer taken for well.
     fn news<'f>(
         &self,
@@ -57,7 +68,7 @@ impl Well {
                 noted.remove(endpoint);
                 true
             }
-            false => noted.get(endpoint).is_none_or(|at| now.duration_since(*at) >= WELL_FOR),
+            false => !noted.get(endpoint).is_some_and(|at| is_fresh(*at, now)),
         };
         failing.into_iter().filter(is_news).collect()
     }
@@ -65,6 +76,10 @@ impl Well {
     fn noted(&self) -> MutexGuard<'_, HashMap<EndpointId, Timestamp>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn is_fresh(noted_at: Timestamp, now: Timestamp) -> bool {
+    now.duration_since(noted_at) < WELL_FOR
 }
 
 /// What came of looking at who fails.

@@ -13,6 +13,7 @@ use super::catalog::TenantEndpoints;
 use super::database::Kind;
 use super::failing::Judged;
 use super::leases::Lease;
+use super::rows::Rows;
 use super::{Store, StoreError, failing, plugin_runs};
 use crate::domain::delivery::{Delivery, Leased};
 use crate::domain::endpoint::EndpointState;
@@ -102,7 +103,8 @@ pub(super) struct Group {
     /// What each of `tests` is to be told.
     tested: Vec<Option<Leased>>,
     finished: Vec<Finished>,
-    /// Not all of `finished` may count: which do is to be found out before they are written, which is seldom worth it.
+    /// Some of `finished` may not count, or some events be there already: which, is to be found out before they are written,
+    /// which is seldom worth it.
     look_first: bool,
     done: Vec<oneshot::Sender<()>>,
     /// Of all of `finished` together.
@@ -113,7 +115,7 @@ pub(super) struct Group {
     released: Vec<Leased>,
     renewed: Vec<Lease>,
     ended: Vec<Lease>,
-    /// To be inserted, each with its number of deliveries.
+    /// As in [`Rows`].
     events: Vec<(Place, usize)>,
     deliveries: Vec<NewDelivery>,
 }
@@ -185,24 +187,35 @@ impl Group {
         connection: &mut AnyConnection,
         disable_after: SignedDuration,
     ) -> Result<Option<Effects>, StoreError> {
+        if !self.look_first
+            && let Some(endpoints) = self.plain(store)
+        {
+            self.take(store, &endpoints, &mut KnownEvents::new());
+            let (events, finished) = (self.new_events(), self.finished.iter().collect::<Vec<_>>());
+            let rows = Rows { events: &events, deliveries: &self.deliveries, finished: &finished };
+            if rows.commit(connection, self.now).await? {
+                let recorded = (0..finished.len()).collect();
+                return Ok(Some(Effects { recorded, due: due(&finished), ..Effects::default() }));
+            }
+            self.look_first = true;
+            return Ok(None);
+        }
         let mut tx = connection.begin_with(store.kind.begin_group()).await?;
         let mut effects = Effects::default();
         self.add_tests(&mut tx).await?;
         self.fan_out(store, &mut tx).await?;
-        let events: Vec<(&Event, usize)> =
-            self.events.iter().map(|(place, deliveries)| (self.event(*place), *deliveries)).collect();
-        batch::insert_events(&mut tx, &events, self.now).await?;
-        batch::insert_deliveries(&mut tx, &self.deliveries, self.now).await?;
         effects.recorded = match self.look_first {
             true => batch::still_held(&mut tx, &self.finished).await?,
             false => (0..self.finished.len()).collect(),
         };
         let moved: Vec<&Finished> = effects.recorded.iter().map(|index| &self.finished[*index]).collect();
-        if !batch::move_on(&mut tx, &moved, self.now).await? && !self.look_first {
+        let events = self.new_events();
+        let rows = Rows { events: &events, deliveries: &self.deliveries, finished: &moved };
+        if !rows.write(&mut tx, self.now).await? && !self.look_first {
             self.look_first = true;
             return Ok(None);
         }
-        effects.due = moved.iter().filter_map(|finished| next_attempt(finished)).collect();
+        effects.due = due(&moved);
         batch::release(&mut tx, &self.released).await?;
         effects.renewed = batch::renew(&mut tx, &self.renewed, self.lease_until).await?;
         batch::renew(&mut tx, &self.ended, self.now).await?;
@@ -214,6 +227,34 @@ impl Group {
         effects.judged = failing::judge(&store.well, &mut tx, &moved, self.now, disable_after).await?;
         tx.commit().await?;
         Ok(Some(effects))
+    }
+
+    /// Most groups hold nothing but events for endpoints that are known and attempts at ones that are well, and on SQLite need
+    /// not look at the database before they write. Gives the endpoints of this one if it is such.
+    fn plain(&self, store: &Store) -> Option<HashMap<TenantId, Option<Arc<TenantEndpoints>>>> {
+        let only_these = self.tests.is_empty()
+            && self.wants.is_empty()
+            && self.released.is_empty()
+            && self.renewed.is_empty()
+            && self.ended.is_empty();
+        let sent = |finished: &Finished| finished.attempt.is_some() && !plugin_runs::to_record(finished);
+        if store.kind != Kind::Sqlite
+            || !only_these
+            || !self.finished.iter().all(sent)
+            || !store.well.needs_no_note(self.finished.iter(), self.now)
+        {
+            return None;
+        }
+        self.tenants().into_iter().map(|tenant| Some((tenant.clone(), Some(store.catalog.newest(tenant)?)))).collect()
+    }
+
+    fn tenants(&self) -> HashSet<&TenantId> {
+        self.accepts.iter().flat_map(|accept| &accept.events).map(|event| &event.tenant).collect()
+    }
+
+    /// To be inserted, each with its number of deliveries.
+    fn new_events(&self) -> Vec<(&Event, usize)> {
+        self.events.iter().map(|(place, deliveries)| (self.event(*place), *deliveries)).collect()
     }
 
     fn event(&self, place: Place) -> &Event {
@@ -247,22 +288,33 @@ impl Group {
         if self.accepts.is_empty() {
             return Ok(());
         }
-        let events = || self.accepts.iter().flat_map(|accept| &accept.events);
-        let tenants: HashSet<&TenantId> = events().map(|event| &event.tenant).collect();
-        let tenants: Vec<TenantId> = tenants.into_iter().cloned().collect();
+        let tenants: Vec<TenantId> = self.tenants().into_iter().cloned().collect();
         let endpoints = current_endpoints(store, connection, &tenants).await?;
-        let named: Vec<(TenantId, EventId)> = events()
+        let named: Vec<(TenantId, EventId)> = self
+            .accepts
+            .iter()
+            .flat_map(|accept| &accept.events)
             .filter(|event| event.fingerprint.is_some())
             .map(|event| (event.tenant.clone(), event.id.clone()))
             .collect();
         let mut known = batch::existing_events(connection, &named).await?;
+        self.take(store, &endpoints, &mut known);
+        Ok(())
+    }
+
+    /// As many requests as go into one transaction.
+    fn take(
+        &mut self,
+        store: &Store,
+        endpoints: &HashMap<TenantId, Option<Arc<TenantEndpoints>>>,
+        known: &mut KnownEvents,
+    ) {
         while self.deliveries.len() < DELIVERIES
             && let Some(accept) = self.accepts.pop_front()
         {
-            let result = self.accept(store, &accept.events, &endpoints, &mut known);
+            let result = self.accept(store, &accept.events, endpoints, known);
             self.taken.push((accept, result));
         }
-        Ok(())
     }
 
     fn accept(
@@ -491,11 +543,13 @@ async fn current_endpoints(
     Ok(current)
 }
 
-fn next_attempt(finished: &Finished) -> Option<(TenantId, EndpointId, Timestamp)> {
-    match finished.next {
+/// When the next attempts are due.
+fn due(finished: &[&Finished]) -> Vec<(TenantId, EndpointId, Timestamp)> {
+    let next = |finished: &&Finished| match finished.next {
         Delivery::Pending { next_attempt_at, .. } => {
             Some((finished.leased.tenant.clone(), finished.leased.endpoint, next_attempt_at))
         }
         Delivery::Succeeded { .. } | Delivery::Failed { .. } | Delivery::Dropped { .. } => None,
-    }
+    };
+    finished.iter().filter_map(next).collect()
 }

@@ -29,6 +29,7 @@ mod plugin_runs;
 mod plugins;
 mod purge;
 mod rekey;
+mod rows;
 mod seal;
 mod sessions;
 mod sized;

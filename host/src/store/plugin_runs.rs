@@ -150,8 +150,7 @@ pub(super) async fn runs(
 
 /// Stores what plugins did and decided, where any ran.
 pub(super) async fn record(connection: &mut AnyConnection, finished: &[&Finished]) -> Result<(), StoreError> {
-    let decided: Vec<&Finished> =
-        finished.iter().filter(|finished| finished.plugins.is_some() || finished.reason.is_some()).copied().collect();
+    let decided: Vec<&Finished> = finished.iter().filter(|finished| to_record(finished)).copied().collect();
     if decided.is_empty() {
         return Ok(());
     }
@@ -160,6 +159,11 @@ pub(super) async fn record(connection: &mut AnyConnection, finished: &[&Finished
         decided.iter().filter_map(|finished| Some((&finished.leased, finished.plugins.as_ref()?))).collect();
     insert_runs(connection, &ran).await?;
     add_usage(connection, &ran).await
+}
+
+/// Whether plugins have done anything.
+pub(super) fn to_record(finished: &Finished) -> bool {
+    finished.plugins.is_some() || finished.reason.is_some()
 }
 
 /// About how much memory and room it takes.

@@ -10,7 +10,9 @@ use super::database::Kind;
 
 /// Rows of one statement. Few statements are ever prepared: the driver keeps 100 of them for a connection to SQLite, and on
 /// PostgreSQL each costs the way there and back.
-const ROWS: &[usize] = &[256, 128, 64, 32, 16, 8, 4, 2, 1];
+const ROWS: &[usize] = &[ROWS_LIMIT, 128, 64, 32, 16, 8, 4, 2, 1];
+/// The most.
+pub(super) const ROWS_LIMIT: usize = 256;
 
 pub(super) type Bound = Query<'static, Any, AnyArguments>;
 
@@ -56,25 +58,26 @@ impl Sized {
         }
     }
 
+    /// For SQLite only, and not within a transaction of ours: should it fail, SQLite undoes all of it.
+    pub(super) fn alone(text: impl Fn(usize) -> String) -> Self {
+        let sqlite = ROWS.iter().map(|rows| (*rows, text(*rows).into())).collect();
+        Self { sqlite, postgres: Vec::new(), padding: Vec::new() }
+    }
+
+    /// The smallest with room for so many rows, and its size.
+    pub(super) fn fitting(&self, kind: Kind, rows: usize) -> (Bound, usize) {
+        let texts = self.texts(kind);
+        let (size, text) = texts.iter().rev().find(|(size, _)| *size >= rows).expect("at most ROWS_LIMIT");
+        (sqlx::query(AssertSqlSafe(text.clone())), *size)
+    }
+
     /// `rows` cut into the sizes there are, each with its statement, to which the padding is bound already.
     pub(super) fn over<'s, 'r, T>(
         &'s self,
         kind: Kind,
-        rows: &'r [T],
-    ) -> impl Iterator<Item = (Bound, &'r [T])> + use<'s, 'r, T> {
-        self.cut(kind, rows).map(|(query, rows, missing)| (pad(query, &self.padding, missing), rows))
-    }
-
-    /// As [`Sized::over`], each with the number of rows to be padded.
-    pub(super) fn cut<'s, 'r, T>(
-        &'s self,
-        kind: Kind,
         mut rows: &'r [T],
-    ) -> impl Iterator<Item = (Bound, &'r [T], usize)> + use<'s, 'r, T> {
-        let texts = match kind {
-            Kind::Sqlite => &self.sqlite,
-            Kind::Postgres => &self.postgres,
-        };
+    ) -> impl Iterator<Item = (Bound, &'r [T])> + use<'s, 'r, T> {
+        let texts = self.texts(kind);
         std::iter::from_fn(move || {
             if rows.is_empty() {
                 return None;
@@ -86,8 +89,16 @@ impl Sized {
             };
             let (these, rest) = rows.split_at(rows.len().min(*size));
             rows = rest;
-            Some((sqlx::query(AssertSqlSafe(text.clone())), these, size - these.len()))
+            let query = sqlx::query(AssertSqlSafe(text.clone()));
+            Some((pad(query, &self.padding, size - these.len()), these))
         })
+    }
+
+    fn texts(&self, kind: Kind) -> &[(usize, Arc<str>)] {
+        match kind {
+            Kind::Sqlite => &self.sqlite,
+            Kind::Postgres => &self.postgres,
+        }
     }
 }
 
@@ -99,11 +110,19 @@ fn or_fail(text: &str) -> String {
 
 /// So many rows of parameters, as they stand after `VALUES`.
 pub(super) fn values(kind: Kind, columns: usize, rows: usize) -> String {
-    let value = |number: usize| match kind {
+    match kind {
         // Not `$1`: SQLite finds a parameter with a name by going through all names.
-        Kind::Sqlite => "?".to_owned(),
-        Kind::Postgres => format!("${number}"),
-    };
+        Kind::Sqlite => rows_of(|_| "?".to_owned(), columns, rows),
+        Kind::Postgres => values_after(0, columns, rows),
+    }
+}
+
+/// The same on PostgreSQL, after so many other parameters.
+pub(super) fn values_after(taken: usize, columns: usize, rows: usize) -> String {
+    rows_of(|number| format!("${}", taken + number), columns, rows)
+}
+
+fn rows_of(value: impl Fn(usize) -> String, columns: usize, rows: usize) -> String {
     let row = |row: usize| (1..=columns).map(|column| value(row * columns + column)).collect::<Vec<_>>().join(", ");
     let rows: Vec<String> = (0..rows).map(|number| format!("({})", row(number))).collect();
     rows.join(", ")

@@ -30,6 +30,8 @@ const COMMANDS: usize = 256;
 const PLUGINS_KIB: usize = 64 * 1024;
 /// How often a transaction is tried that another writer came in between of, before it counts as failed.
 const TRIES: u32 = 4;
+/// How long SQLite's only connection that writes is kept while commands wait, before all others that write have their turn.
+const TURN: Duration = Duration::from_millis(20);
 /// Pause after a failed transaction; what must not be lost is then tried again.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -134,6 +136,9 @@ impl WriterTask {
         let mut commands = Vec::with_capacity(COMMANDS);
         let mut held = None;
         loop {
+            if !self.keeps(&held) {
+                held = None;
+            }
             self.receive(&mut commands, &stop).await;
             if commands.is_empty() {
                 return;
@@ -145,6 +150,18 @@ impl WriterTask {
                     return;
                 }
                 tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+
+    /// Whether a connection stays here until the next transaction.
+    fn keeps(&self, held: &Option<Held>) -> bool {
+        match (held, self.store.kind) {
+            (None, _) | (_, Kind::Postgres) => true,
+            (Some(held), Kind::Sqlite) => {
+                // Others may write, and would have to wait for commands that may never come.
+                let busy = self.commands.try_lock().is_ok_and(|commands| !commands.is_empty());
+                busy && held.since.elapsed() < TURN
             }
         }
     }
@@ -165,11 +182,7 @@ impl WriterTask {
 
     /// Writes the commands in one transaction and answers them. Those remain that were too many for one, after a failure
     /// those that must be tried again.
-    async fn write(
-        &self,
-        commands: &mut Vec<Command>,
-        held: &mut Option<PoolConnection<Any>>,
-    ) -> Result<(), StoreError> {
+    async fn write(&self, commands: &mut Vec<Command>, held: &mut Option<Held>) -> Result<(), StoreError> {
         let now = self.store.clock.now();
         let lease_until = now.saturating_add(self.lease).unwrap_or(Timestamp::MAX);
         let (size, began) = (commands.len(), Instant::now());
@@ -188,25 +201,24 @@ impl WriterTask {
         }
     }
 
-    async fn commit(&self, group: &mut Group, held: &mut Option<PoolConnection<Any>>) -> Result<Effects, StoreError> {
+    async fn commit(&self, group: &mut Group, held: &mut Option<Held>) -> Result<Effects, StoreError> {
         let mut tries = 0;
         loop {
-            let mut connection = match held.take() {
-                Some(connection) => connection,
-                None => self.store.write.acquire().await?,
+            let mut taken = match held.take() {
+                Some(held) => held,
+                None => Held { connection: self.store.write.acquire().await?, since: Instant::now() },
             };
-            let commit = group.commit(&self.store, &mut connection, self.disable_after);
+            let commit = group.commit(&self.store, &mut taken.connection, self.disable_after);
             let result = self.store.within_limit(commit).await;
             let again = match &result {
                 Ok(effects) => effects.is_none(),
                 Err(error) => error.is_conflict(),
             };
             if result.is_ok() || again {
-                // SQLite's only connection that writes is for others, too.
-                *held = Some(connection).filter(|_| self.store.kind == Kind::Postgres);
-            } else if self.store.kind == Kind::Postgres {
-                // It may be broken, or hang.
-                drop(connection.detach());
+                *held = Some(taken);
+            } else {
+                // It may be broken, hang, or be in a transaction.
+                drop(taken.connection.detach());
             }
             tries += 1;
             match result {
@@ -216,4 +228,10 @@ impl WriterTask {
             }
         }
     }
+}
+
+/// A connection that is kept from one transaction to the next.
+struct Held {
+    connection: PoolConnection<Any>,
+    since: Instant,
 }

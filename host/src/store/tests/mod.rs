@@ -9,6 +9,7 @@ mod leases;
 mod migrations;
 mod plugins;
 mod rekey;
+mod rows;
 mod runs;
 mod sealed;
 mod sessions;

@@ -1,0 +1,315 @@
+//! What a group adds and moves on, in one statement: each is passed from thread to thread, or over the network.
+
+use std::sync::LazyLock;
+
+use jiff::Timestamp;
+use sqlx::{AnyConnection, Connection, Row};
+
+use super::StoreError;
+use super::batch::{Attempt, Finished, GoesTo, NewDelivery};
+use super::database::Kind;
+use super::sized::Column::{self, Binary, Integer, Text};
+use super::sized::{Bound, ROWS_LIMIT, Sized, pad, values, values_after};
+use crate::domain::delivery::Delivery;
+use crate::domain::event::Event;
+
+const EVENTS: &str = "INSERT INTO events (tenant_id, id, event_type, body, fingerprint, deliveries, created_at, trace)
+    SELECT column1, column2, column3, column4, column5, column6, column7, column8 FROM (VALUES";
+/// Of [`bind_event`].
+const EVENT_COLUMNS: &[Column] = &[Text, Text, Text, Binary, Binary, Integer, Integer, Text];
+const DELIVERIES: &str = "INSERT INTO deliveries (tenant_id, id, endpoint_id, event_id, event_type, state, attempts,
+        failures, next_attempt_at, claimable_at, claim, created_at)
+    SELECT column1, column2, column3, column4, column5, 'pending', 0, 0, column6, column7, column8, column6 FROM (VALUES";
+/// Of [`bind_delivery`].
+const DELIVERY_COLUMNS: &[Column] = &[Text, Text, Text, Text, Text, Integer, Integer, Integer];
+const THERE: &str = ") AS v WHERE column1 IS NOT NULL";
+const MOVE: &str = "UPDATE deliveries SET state = v.column4, attempts = v.column5, failures = v.column6,
+        next_attempt_at = v.column7, claimable_at = v.column7, finished_at = v.column8
+    FROM (VALUES";
+/// Of [`bind_move`].
+const MOVE_COLUMNS: &[Column] = &[Text, Text, Integer, Text, Integer, Integer, Integer, Integer];
+/// Not those that are under another claim by now.
+const HELD: &str = ") AS v WHERE deliveries.tenant_id = v.column1 AND deliveries.id = v.column2
+        AND deliveries.claim = v.column3 AND deliveries.next_attempt_at IS NOT NULL";
+const KEEP: &str = "INSERT INTO attempts (tenant_id, delivery_id, number, started_at, duration_ms, request_headers,
+        status_code, response_body, response_truncated, error)";
+/// Of [`bind_attempt`].
+const ATTEMPT_COLUMNS: &[Column] = &[Integer, Integer, Text, Integer, Binary, Integer, Text];
+/// What comes before those where attempts have a statement of their own.
+const KEY_COLUMNS: &[Column] = &[Text, Text, Integer, Integer];
+
+/// All in one. Two that write attempts may meet on one delivery: it counts where its delivery is where this brings it.
+static WRITE: LazyLock<Sized> = LazyLock::new(|| {
+    let sqlite = |rows: usize| {
+        let values = |columns: &[Column]| values(Kind::Sqlite, columns.len(), rows);
+        let [events, deliveries, moves] = [EVENT_COLUMNS, DELIVERY_COLUMNS, MOVE_COLUMNS].map(values);
+        format!(
+            "{EVENTS} {events} {THERE};
+             {DELIVERIES} {deliveries} {THERE};
+             {MOVE} {moves} {HELD};
+             {KEEP} SELECT column1, column2, column4, column5, column6, column7, column8, column9, column10, column11
+             FROM (VALUES {}) AS v CROSS JOIN deliveries d
+             WHERE d.tenant_id = v.column1 AND d.id = v.column2 AND d.claim = v.column3 AND d.attempts = v.column4
+                 AND v.column5 IS NOT NULL
+             ON CONFLICT DO NOTHING",
+            values(&[KEY_COLUMNS, ATTEMPT_COLUMNS].concat())
+        )
+    };
+    let postgres = |rows: usize| {
+        let taken = |columns: &[&[Column]]| columns.iter().map(|columns| columns.len()).sum::<usize>() * rows;
+        let events = values_after(0, EVENT_COLUMNS.len(), rows);
+        let deliveries = values_after(taken(&[EVENT_COLUMNS]), DELIVERY_COLUMNS.len(), rows);
+        let moves = MOVE_COLUMNS.len() + ATTEMPT_COLUMNS.len();
+        let moves = values_after(taken(&[EVENT_COLUMNS, DELIVERY_COLUMNS]), moves, rows);
+        format!(
+            "WITH posted AS ({EVENTS} {events} {THERE}),
+             fresh AS ({DELIVERIES} {deliveries} {THERE}),
+             moved AS ({MOVE} {moves} {HELD} RETURNING v.*),
+             kept AS (
+                 {KEEP} SELECT column1, column2, column5, column9, column10, column11, column12, column13, column14, column15
+                 FROM moved WHERE column9 IS NOT NULL
+                 ON CONFLICT DO NOTHING RETURNING 1)
+             SELECT (SELECT COUNT(*) FROM moved) + (SELECT COUNT(*) FROM kept)"
+        )
+    };
+    Sized::of(sqlite, postgres, Vec::new())
+});
+
+/// What [`COMMIT`] inserts into: a row has one of each of what there is to write. A trigger is the one place where SQLite takes
+/// several statements as one, and where one can end it.
+const GROUP_ROWS: [&str; 2] = [
+    "CREATE TEMP VIEW group_rows (
+         event_tenant, event_id, event_type, event_body, event_fingerprint, event_deliveries, event_at, event_trace,
+         new_tenant, new_id, new_endpoint, new_event, new_type, new_at, new_claimable_at, new_claim,
+         tenant, id, claim, state, attempts, failures, next_attempt_at, finished_at,
+         started_at, duration_ms, request_headers, status_code, response_body, response_truncated, error
+     ) AS SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+         NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL",
+    "CREATE TEMP TRIGGER write_group_rows INSTEAD OF INSERT ON group_rows BEGIN
+         INSERT INTO events (tenant_id, id, event_type, body, fingerprint, deliveries, created_at, trace)
+             SELECT NEW.event_tenant, NEW.event_id, NEW.event_type, NEW.event_body, NEW.event_fingerprint,
+                 NEW.event_deliveries, NEW.event_at, NEW.event_trace
+             WHERE NEW.event_tenant IS NOT NULL;
+         INSERT INTO deliveries (tenant_id, id, endpoint_id, event_id, event_type, state, attempts, failures,
+                 next_attempt_at, claimable_at, claim, created_at)
+             SELECT NEW.new_tenant, NEW.new_id, NEW.new_endpoint, NEW.new_event, NEW.new_type, 'pending', 0, 0, NEW.new_at,
+                 NEW.new_claimable_at, NEW.new_claim, NEW.new_at
+             WHERE NEW.new_tenant IS NOT NULL;
+         UPDATE deliveries SET state = NEW.state, attempts = NEW.attempts, failures = NEW.failures,
+                 next_attempt_at = NEW.next_attempt_at, claimable_at = NEW.next_attempt_at, finished_at = NEW.finished_at
+             WHERE tenant_id = NEW.tenant AND id = NEW.id AND claim = NEW.claim AND next_attempt_at IS NOT NULL;
+         SELECT RAISE(ABORT, 'a delivery is under another claim') WHERE NEW.tenant IS NOT NULL AND changes() = 0;
+         INSERT INTO attempts (tenant_id, delivery_id, number, started_at, duration_ms, request_headers, status_code,
+                 response_body, response_truncated, error)
+             SELECT NEW.tenant, NEW.id, NEW.attempts, NEW.started_at, NEW.duration_ms, NEW.request_headers,
+                 NEW.status_code, NEW.response_body, NEW.response_truncated, NEW.error
+             WHERE NEW.tenant IS NOT NULL;
+     END",
+];
+
+/// All of it on SQLite as a transaction of its own, as every statement is that stands alone.
+static COMMIT: LazyLock<Sized> = LazyLock::new(|| {
+    let columns = EVENT_COLUMNS.len() + DELIVERY_COLUMNS.len() + MOVE_COLUMNS.len() + ATTEMPT_COLUMNS.len();
+    Sized::alone(|rows| format!("INSERT INTO group_rows VALUES {}", values(Kind::Sqlite, columns, rows)))
+});
+
+/// For [`Rows::commit`], on each connection to SQLite that writes.
+pub(super) async fn set_up(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+    for statement in GROUP_ROWS {
+        sqlx::query(statement).execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+/// What a transaction writes.
+#[derive(Clone, Copy)]
+pub(super) struct Rows<'r> {
+    /// Each with its number of deliveries.
+    pub(super) events: &'r [(&'r Event, usize)],
+    pub(super) deliveries: &'r [NewDelivery],
+    pub(super) finished: &'r [&'r Finished],
+}
+
+impl Rows<'_> {
+    /// Adds events and deliveries, moves deliveries on after their attempts and adds those to the history; not those of
+    /// deliveries that are under another claim by now. `false`: there were such, or an attempt was in the history already.
+    pub(super) async fn write(&self, connection: &mut AnyConnection, now: Timestamp) -> Result<bool, StoreError> {
+        let kind = Kind::of(connection);
+        let mut written = 0;
+        for part in self.parts() {
+            let (query, rows) = WRITE.fitting(kind, part.longest());
+            let query = part.bind_new(query, rows, now);
+            written += match kind {
+                Kind::Sqlite => {
+                    let query = part.bind_kept(part.bind_moved(query, rows, now), rows);
+                    let new = part.events.len() + part.deliveries.len();
+                    query.execute(&mut *connection).await?.rows_affected() - new as u64
+                }
+                Kind::Postgres => {
+                    let mut query = query;
+                    for finished in part.finished {
+                        query = bind_attempt(bind_move(query, finished, now), finished.attempt.as_ref());
+                    }
+                    let columns = [MOVE_COLUMNS, ATTEMPT_COLUMNS].concat();
+                    let query = pad(query, &columns, rows - part.finished.len());
+                    let written: i64 = query.fetch_one(&mut *connection).await?.try_get(0)?;
+                    u64::try_from(written).expect("a count")
+                }
+            };
+        }
+        let attempts = self.finished.iter().filter(|finished| finished.attempt.is_some()).count();
+        Ok(written == (self.finished.len() + attempts) as u64)
+    }
+
+    /// The same in a transaction of its own, on SQLite, where each of `finished` has an attempt. `false`: nothing is written,
+    /// because not all could be.
+    pub(super) async fn commit(&self, connection: &mut AnyConnection, now: Timestamp) -> Result<bool, StoreError> {
+        if self.longest() > ROWS_LIMIT {
+            let mut tx = connection.begin_with(Kind::Sqlite.begin()).await?;
+            let all = self.write(&mut tx, now).await?;
+            if all {
+                tx.commit().await?;
+            }
+            return Ok(all);
+        }
+        let (mut query, rows) = COMMIT.fitting(Kind::Sqlite, self.longest());
+        for row in 0..rows {
+            query = match self.events.get(row) {
+                Some((event, deliveries)) => bind_event(query, event, *deliveries, now),
+                None => pad(query, EVENT_COLUMNS, 1),
+            };
+            query = match self.deliveries.get(row) {
+                Some(delivery) => bind_delivery(query, delivery, now),
+                None => pad(query, DELIVERY_COLUMNS, 1),
+            };
+            query = match self.finished.get(row) {
+                Some(finished) => bind_attempt(bind_move(query, finished, now), finished.attempt.as_ref()),
+                None => pad(pad(query, MOVE_COLUMNS, 1), ATTEMPT_COLUMNS, 1),
+            };
+        }
+        match query.execute(&mut *connection).await {
+            Ok(_) => Ok(true),
+            Err(sqlx::Error::Database(_)) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Cut to what a statement takes.
+    fn parts(&self) -> impl Iterator<Item = Self> {
+        let mut rest = *self;
+        std::iter::from_fn(move || {
+            if rest.longest() == 0 {
+                return None;
+            }
+            let (events, later) = rest.events.split_at(rest.events.len().min(ROWS_LIMIT));
+            // No delivery comes before its event.
+            let limit = if later.is_empty() { ROWS_LIMIT } else { 0 };
+            let (deliveries, later_deliveries) = rest.deliveries.split_at(rest.deliveries.len().min(limit));
+            let (finished, later_finished) = rest.finished.split_at(rest.finished.len().min(ROWS_LIMIT));
+            rest = Self { events: later, deliveries: later_deliveries, finished: later_finished };
+            Some(Self { events, deliveries, finished })
+        })
+    }
+
+    fn longest(&self) -> usize {
+        self.events.len().max(self.deliveries.len()).max(self.finished.len())
+    }
+
+    fn bind_new(&self, mut query: Bound, rows: usize, now: Timestamp) -> Bound {
+        for (event, deliveries) in self.events {
+            query = bind_event(query, event, *deliveries, now);
+        }
+        query = pad(query, EVENT_COLUMNS, rows - self.events.len());
+        for delivery in self.deliveries {
+            query = bind_delivery(query, delivery, now);
+        }
+        pad(query, DELIVERY_COLUMNS, rows - self.deliveries.len())
+    }
+
+    fn bind_moved(&self, mut query: Bound, rows: usize, now: Timestamp) -> Bound {
+        for finished in self.finished {
+            query = bind_move(query, finished, now);
+        }
+        pad(query, MOVE_COLUMNS, rows - self.finished.len())
+    }
+
+    /// Attempts with their keys.
+    fn bind_kept(&self, mut query: Bound, rows: usize) -> Bound {
+        for Finished { leased, next, attempt, .. } in self.finished {
+            query = query
+                .bind(leased.tenant.to_string())
+                .bind(leased.id.to_string())
+                .bind(leased.claim)
+                .bind(i64::from(next.attempts()));
+            query = bind_attempt(query, attempt.as_ref());
+        }
+        let missing = rows - self.finished.len();
+        (0..missing).fold(query, |query, _| pad(pad(query, KEY_COLUMNS, 1), ATTEMPT_COLUMNS, 1))
+    }
+}
+
+fn bind_event(query: Bound, event: &Event, deliveries: usize, now: Timestamp) -> Bound {
+    query
+        .bind(event.tenant.to_string())
+        .bind(event.id.to_string())
+        .bind(event.event_type.to_string())
+        .bind(event.body.to_vec())
+        .bind(event.fingerprint.map(|fingerprint| fingerprint.to_vec()))
+        .bind(deliveries as i64)
+        .bind(now.as_millisecond())
+        .bind(event.trace.map(|trace| trace.to_string()))
+}
+
+fn bind_delivery(query: Bound, NewDelivery { leased, goes_to }: &NewDelivery, now: Timestamp) -> Bound {
+    let claimable_at = match goes_to {
+        GoesTo::Lane | GoesTo::Caller => leased.lease_until,
+        GoesTo::Table | GoesTo::Held => now,
+    };
+    query
+        .bind(leased.tenant.to_string())
+        .bind(leased.id.to_string())
+        .bind(leased.endpoint.to_string())
+        .bind(leased.event.to_string())
+        .bind(leased.event_type.to_string())
+        .bind(now.as_millisecond())
+        .bind(claimable_at.as_millisecond())
+        .bind(leased.claim)
+}
+
+fn bind_move(query: Bound, Finished { leased, next, .. }: &Finished, now: Timestamp) -> Bound {
+    let (state, failures, next_attempt_at) = columns(*next);
+    query
+        .bind(leased.tenant.to_string())
+        .bind(leased.id.to_string())
+        .bind(leased.claim)
+        .bind(state)
+        .bind(i64::from(next.attempts()))
+        .bind(failures)
+        .bind(next_attempt_at)
+        .bind(next_attempt_at.is_none().then(|| now.as_millisecond()))
+}
+
+/// What the history keeps of an attempt; NULLs where none was made.
+fn bind_attempt(query: Bound, attempt: Option<&Attempt>) -> Bound {
+    let answer = attempt.and_then(|attempt| attempt.outcome.result.as_ref().ok());
+    query
+        .bind(attempt.map(|attempt| attempt.started_at.as_millisecond()))
+        .bind(attempt.map(|attempt| i64::try_from(attempt.outcome.duration.as_millis()).unwrap_or(i64::MAX)))
+        .bind(attempt.map(|attempt| attempt.request_headers.clone()))
+        .bind(answer.map(|answer| i64::from(answer.status)))
+        .bind(answer.map(|answer| answer.body.to_vec()))
+        .bind(attempt.map(|_| i64::from(answer.is_some_and(|answer| answer.truncated))))
+        .bind(attempt.and_then(|attempt| attempt.error.clone()))
+}
+
+/// Columns `state`, `failures` and `next_attempt_at`.
+pub(super) fn columns(delivery: Delivery) -> (&'static str, i64, Option<i64>) {
+    match delivery {
+        Delivery::Pending { failures, next_attempt_at, .. } => {
+            ("pending", i64::from(failures), Some(next_attempt_at.as_millisecond()))
+        }
+        Delivery::Succeeded { .. } => ("succeeded", 0, None),
+        Delivery::Failed { .. } => ("failed", 0, None),
+        Delivery::Dropped { .. } => ("dropped", 0, None),
+    }
+}

@@ -1,0 +1,160 @@
+//! Groups on SQLite that are one statement: all of it or nothing.
+
+use sqlx::{AnyConnection, Connection};
+
+use super::{Bytes, Timestamp, World, at};
+use crate::domain::delivery::{Delivery, Leased};
+use crate::domain::event::Event;
+use crate::domain::id::{DeliveryId, EndpointId, EventId};
+use crate::domain::outcome::{Answer, Outcome};
+use crate::store::batch::{Attempt, Finished, GoesTo, NewDelivery};
+use crate::store::database::SQLITE;
+use crate::store::rows::{Rows, set_up};
+
+const NOW: &str = "2026-03-01T12:00:00Z";
+
+async fn migrated() -> AnyConnection {
+    sqlx::any::install_default_drivers();
+    let mut connection = AnyConnection::connect("sqlite::memory:").await.unwrap();
+    SQLITE.run(&mut connection).await.unwrap();
+    set_up(&mut connection).await.unwrap();
+    connection
+}
+
+async fn count(connection: &mut AnyConnection, table: &str) -> i64 {
+    let text = sqlx::AssertSqlSafe(format!("SELECT COUNT(*) FROM {table}"));
+    sqlx::query_scalar(text).fetch_one(connection).await.unwrap()
+}
+
+fn event(number: usize) -> Event {
+    Event {
+        tenant: "acme".parse().unwrap(),
+        id: format!("event-{number}").parse::<EventId>().unwrap(),
+        event_type: "incident.created".parse().unwrap(),
+        body: Bytes::from(format!("{{\"number\":{number}}}")),
+        fingerprint: None,
+        trace: None,
+    }
+}
+
+fn delivery(of: &Event, endpoint: EndpointId, now: Timestamp) -> NewDelivery {
+    let leased = Leased {
+        tenant: of.tenant.clone(),
+        id: DeliveryId::new(now),
+        endpoint,
+        event: of.id.clone(),
+        event_type: of.event_type.clone(),
+        body: of.body.clone(),
+        transformed: false,
+        delivery: Delivery::new(now),
+        claim: 1,
+        lease_until: now,
+        trace: None,
+    };
+    NewDelivery { leased, goes_to: GoesTo::Lane }
+}
+
+fn succeeded(leased: &Leased, now: Timestamp) -> Finished {
+    let answer = Answer { status: 204, body: Bytes::new(), truncated: false, retry_after: None };
+    Finished {
+        leased: leased.clone(),
+        next: Delivery::Succeeded { attempts: 1 },
+        attempt: Some(Attempt {
+            started_at: now,
+            outcome: Outcome { duration: std::time::Duration::from_millis(3), result: Ok(answer) },
+            request_headers: "content-type: application/json\n".to_owned(),
+            error: None,
+        }),
+        plugins: None,
+        reason: None,
+        gone: false,
+    }
+}
+
+#[tokio::test]
+async fn all_of_it_is_written_however_many_statements_it_takes() {
+    for events in [1, 3, 300] {
+        let (mut connection, now) = (migrated().await, at(NOW));
+        let posted: Vec<Event> = (0..events).map(event).collect();
+        let endpoints = [EndpointId::new(now), EndpointId::new(now)];
+        let deliveries: Vec<NewDelivery> =
+            posted.iter().flat_map(|event| endpoints.map(|endpoint| delivery(event, endpoint, now))).collect();
+        let events_of: Vec<(&Event, usize)> = posted.iter().map(|event| (event, 2)).collect();
+        let new = Rows { events: &events_of, deliveries: &deliveries, finished: &[] };
+        assert!(new.commit(&mut connection, now).await.unwrap());
+
+        let finished: Vec<Finished> = deliveries.iter().map(|new| succeeded(&new.leased, now)).collect();
+        let finished: Vec<&Finished> = finished.iter().collect();
+        let ended = Rows { events: &[], deliveries: &[], finished: &finished };
+        assert!(ended.commit(&mut connection, now).await.unwrap());
+        let of_each: Vec<(String, i64, i64, String, i64)> = sqlx::query_as(
+            "SELECT d.state, d.attempts, d.finished_at, a.request_headers, a.status_code FROM deliveries d, attempts a
+             WHERE a.tenant_id = d.tenant_id AND a.delivery_id = d.id AND a.number = 1 AND a.response_body = X''
+               AND a.error IS NULL AND d.next_attempt_at IS NULL AND d.claimable_at IS NULL",
+        )
+        .fetch_all(&mut connection)
+        .await
+        .unwrap();
+        let one = ("succeeded".to_owned(), 1, now.as_millisecond(), "content-type: application/json\n".to_owned(), 204);
+        assert_eq!(of_each, vec![one; 2 * events]);
+        assert_eq!(count(&mut connection, "events").await, events as i64);
+        let bodies: Vec<Vec<u8>> =
+            sqlx::query_scalar("SELECT body FROM events").fetch_all(&mut connection).await.unwrap();
+        assert!(posted.iter().all(|event| bodies.iter().any(|body| **body == *event.body)));
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_written_where_a_delivery_was_taken_over() {
+    let (mut connection, now) = (migrated().await, at(NOW));
+    let (first, endpoint) = (event(0), EndpointId::new(now));
+    let old = [delivery(&first, endpoint, now), delivery(&first, endpoint, now)];
+    let new = Rows { events: &[(&first, 2)], deliveries: &old, finished: &[] };
+    assert!(new.commit(&mut connection, now).await.unwrap());
+    sqlx::query("UPDATE deliveries SET claim = 2 WHERE id = $1")
+        .bind(old[1].leased.id.to_string())
+        .execute(&mut connection)
+        .await
+        .unwrap();
+
+    let second = event(1);
+    let (held, lost) = (succeeded(&old[0].leased, now), succeeded(&old[1].leased, now));
+    let mixed =
+        Rows { events: &[(&second, 1)], deliveries: &[delivery(&second, endpoint, now)], finished: &[&held, &lost] };
+    assert!(!mixed.commit(&mut connection, now).await.unwrap());
+    assert_eq!(count(&mut connection, "events").await, 1);
+    assert_eq!(count(&mut connection, "deliveries WHERE state = 'pending'").await, 2);
+    assert_eq!(count(&mut connection, "attempts").await, 0);
+
+    // The same without that one; it is not written a second time.
+    let held = Rows { finished: &[&held], ..mixed };
+    assert!(held.commit(&mut connection, now).await.unwrap());
+    assert_eq!(count(&mut connection, "events").await, 2);
+    assert!(!held.commit(&mut connection, now).await.unwrap());
+    assert_eq!((count(&mut connection, "events").await, count(&mut connection, "attempts").await), (2, 1));
+}
+
+#[tokio::test]
+async fn nothing_is_written_where_an_event_is_there_already() {
+    let (mut connection, now) = (migrated().await, at(NOW));
+    let (first, second) = (event(0), event(1));
+    let rows = |events| Rows { events, deliveries: &[], finished: &[] };
+    assert!(rows(&[(&first, 0)]).commit(&mut connection, now).await.unwrap());
+    assert!(!rows(&[(&second, 0), (&first, 0)]).commit(&mut connection, now).await.unwrap());
+    assert_eq!(count(&mut connection, "events").await, 1);
+}
+
+/// The writer finds out by itself which events are new.
+#[tokio::test]
+async fn a_repeated_event_is_told_from_new_ones_that_come_with_it() {
+    let world = World::new().await;
+    world.endpoint().await;
+    let named = |number| Event { fingerprint: Some([7; 32]), ..event(number) };
+    let room = || std::sync::Arc::new(tokio::sync::Semaphore::new(1)).try_acquire_owned().unwrap();
+    let first = world.writer.accept(vec![named(0)], room()).await.unwrap();
+    let (again, new) =
+        tokio::join!(world.writer.accept(vec![named(0)], room()), world.writer.accept(vec![named(1)], room()));
+    assert_eq!(again.unwrap(), first);
+    assert_eq!(new.unwrap()[0].deliveries, 1);
+    assert_eq!((world.rows_of("events").await, world.rows_of("deliveries").await), (2, 2));
+}
