@@ -9,6 +9,7 @@ use anyhow::{Context, ensure};
 use axum::serve::ListenerExt;
 use bytes::Bytes;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -121,8 +122,9 @@ pub async fn start(config: Config, clock: Clock, program: &Path) -> anyhow::Resu
     let mut writer_tasks = JoinSet::new();
     for task in writers {
         let stop = writer_stop.clone();
-        writer_tasks.spawn(async move {
-            task.run(stop).await;
+        // On a thread of its own: many are woken by each of its transactions, and it does not wait behind them all.
+        writer_tasks.spawn_blocking(move || {
+            Handle::current().block_on(task.run(stop));
             "a writer"
         });
     }
