@@ -87,12 +87,13 @@ impl Deliver {
 
     fn spawn(self: &Arc<Self>, started: Started) {
         let this = self.clone();
-        self.attempts.spawn(async move {
+        // In a box, because the runtime moves what it is given a few times, and this is large.
+        self.attempts.spawn(Box::pin(async move {
             tokio::select! {
                 () = this.hard.cancelled() => {}
                 () = this.work(started) => {}
             }
-        });
+        }));
     }
 
     /// Attempts one delivery after another, as long as there is one that may start.
