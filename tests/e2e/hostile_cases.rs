@@ -5,6 +5,7 @@ use std::time::Duration;
 use revnoxa_tests::{
     Authority, HostileReceiver, Script,
     Step::{self, Drip, FirstByte, Flood, Request, Reset, Silence, Write},
+    gzip_bomb, zstd_bomb,
 };
 use serde_json::{Value, json};
 use tokio_rustls::TlsAcceptor;
@@ -148,28 +149,6 @@ fn compressed() -> Vec<Case> {
         whole(&format!("sends a bomb in {coding}"), [head.as_bytes(), bytes.as_slice()].concat(), 200, bytes)
     };
     vec![case("gzip", gzip_bomb()), case("gzip, gzip", gzip_bomb()), case("zstd", zstd_bomb())]
-}
-
-/// 13 kB that unpack to 2 MB (RFC 1951 §3.2.6): one `x`, then again and again the 258 bytes before it.
-fn gzip_bomb() -> Vec<u8> {
-    let mut bits: Vec<u8> = vec![1, 1, 0];
-    let mut code = |code: u32, length: u32| bits.extend((0..length).rev().map(|bit| ((code >> bit) & 1) as u8));
-    code(0x30 + u32::from(b'x'), 8);
-    for _ in 0..8_000 {
-        code(0xc5, 8);
-        code(0, 5);
-    }
-    code(0, 7);
-    let packed = bits.chunks(8).map(|bits| bits.iter().rev().fold(0_u8, |byte, bit| (byte << 1) | bit));
-    let head = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
-    head.into_iter().chain(packed).chain([0; 8]).collect()
-}
-
-/// 12 kB that unpack to 393 MB (RFC 8878 §3.1.1.2): 3,000 blocks that say "131,072 times `x`".
-fn zstd_bomb() -> Vec<u8> {
-    let head = [0x28_u8, 0xb5, 0x2f, 0xfd, 0, 0x38];
-    let block = |last: u8| [2 | last, 0, 0x10, b'x'];
-    [head.as_slice(), &block(0).repeat(2_999), &block(1)].concat()
 }
 
 fn garbage() -> Vec<Case> {

@@ -44,7 +44,7 @@ pub use client::{Client, Reply, Request};
 pub use disk::Disk;
 pub use dns::StubDns;
 pub use host::{Host, HostBuilder, START};
-pub use hostile::{HostileReceiver, Script, Step};
+pub use hostile::{HostileReceiver, Script, Step, gzip_bomb, zstd_bomb};
 pub use machine::{HostProcess, Machine, binary};
 pub use page::{Cookie, Form, Page, Part, Reader};
 pub use postgres::{HOW_TO_INSTALL, POSTGRES, Postgres};

@@ -7,12 +7,13 @@ use revnoxa_tests::{HostProcess, Machine, Postgres};
 use serde_json::json;
 
 use crate::{
+    beside::{self, Beside},
     cases::Scale,
     generator::{self, Load, Pace, Posted},
     limit::{Job, Limit},
     process,
-    receiver::{Arrivals, Receiver},
-    report::{Figures, Waits},
+    receiver::{self, Arrivals, Receiver},
+    report::{Figures, Noise, Waits},
     rows,
 };
 
@@ -29,8 +30,6 @@ pub(crate) struct Case {
     pub(crate) database: Database,
     pub(crate) hosts: usize,
     pub(crate) tenants: usize,
-    /// Tenants, the last of them, whose endpoints never answer.
-    pub(crate) dead: usize,
     /// Of each tenant.
     pub(crate) endpoints: usize,
     /// Each endpoint at an address of its own.
@@ -40,8 +39,7 @@ pub(crate) struct Case {
     pub(crate) plugin: bool,
     /// Finished deliveries that are in the table before.
     pub(crate) rows: usize,
-    /// Deliveries that wait for one further endpoint, which never answers.
-    pub(crate) waiting: usize,
+    pub(crate) beside: Beside,
     pub(crate) kind: Kind,
 }
 
@@ -64,6 +62,8 @@ pub(crate) enum Kind {
 /// What the load came to.
 struct Measured {
     posted: Posted,
+    /// What stood beside it.
+    noise: Option<Posted>,
     arrivals: Arrivals,
     expected: usize,
     began_nanos: u64,
@@ -79,13 +79,12 @@ impl Case {
             database: Database::Sqlite,
             hosts: 1,
             tenants: 1,
-            dead: 0,
             endpoints: 1,
             addresses: false,
             https: false,
             plugin: false,
             rows: 0,
-            waiting: 0,
+            beside: Beside::Nothing,
             kind: Kind::Saturated { batch: 1 },
         }
     }
@@ -102,6 +101,7 @@ impl Case {
         tokio::time::sleep(Duration::from_secs(2)).await;
         let idle_bytes = hosts.iter().map(|host| process::memory_of(host.pid()).0).max().expect("a host");
         let urls = self.prepare(&machines[0], receiver).await;
+        let hostile = self.beside.make(&machines[0], self.tenants, &receiver.ports).await;
         if self.rows > 0 {
             for mut host in hosts {
                 host.terminate();
@@ -111,9 +111,9 @@ impl Case {
             hosts = serve(&machines).await;
         }
         let load = self.load(&machines).await;
-        if self.waiting > 0 {
+        if let Beside::Backlog(waiting) = self.beside {
             let to_the_dead = Load { tenants: self.tenants..self.tenants + 1, ..large(&load) };
-            to_the_dead.post(Pace::UpTo(self.waiting)).await;
+            to_the_dead.post(Pace::UpTo(waiting)).await;
         }
         let job = Job { urls, authority: receiver.ports.authority.clone(), time: scale.time / 3 };
         let before = Limit::of(&job).await;
@@ -123,9 +123,17 @@ impl Case {
         drop(hosts);
         let limit = before.mean(Limit::of(&job).await);
 
-        let Measured { posted, arrivals, expected, began_nanos, host_cpu, database_cpu } = measured;
+        let Measured { posted, noise, arrivals, expected, began_nanos, host_cpu, database_cpu } = measured;
+        let hostile_at_once = match hostile {
+            Some(mut hostile) => Some(hostile.at_once().await),
+            None => None,
+        };
         let seconds = Duration::from_nanos(arrivals.last_nanos.saturating_sub(began_nanos)).as_secs_f64();
         let of_1000 = |cpu: Duration| cpu.as_secs_f64() * 1e6 / arrivals.deliveries as f64;
+        let (arrived, steady_p99) = match self.kind {
+            Kind::Saturated { .. } | Kind::Paced(_) => (arrivals.waits, arrivals.steady_p99),
+            Kind::Drain(_) => (Waits::default(), 0),
+        };
         Figures {
             case: self.name,
             limit,
@@ -133,7 +141,9 @@ impl Case {
             event_rate: posted.events as f64 / posted.took.as_secs_f64(),
             delivery_rate: arrivals.deliveries as f64 / seconds,
             acknowledged: posted.waits,
-            arrived: if matches!(self.kind, Kind::Drain(_)) { Waits::default() } else { arrivals.waits },
+            arrived,
+            steady_p99,
+            noise: noise.map(|Posted { events, refused, .. }| Noise { events, refused, hostile_at_once }),
             host_cpu: of_1000(host_cpu),
             database_cpu: database_cpu.map(of_1000),
             idle_bytes,
@@ -153,7 +163,7 @@ impl Case {
                 (0..self.hosts).map(|_| Machine::on(&database)).collect()
             }
         };
-        machines.into_iter().map(|machine| machine.set("REVNOXA_EXTRA_CA", authority)).collect()
+        machines.into_iter().map(|machine| self.beside.set(machine.set("REVNOXA_EXTRA_CA", authority))).collect()
     }
 
     /// Makes the tenants with their endpoints; gives the URLs of those that answer.
@@ -161,15 +171,15 @@ impl Case {
         let ports = &receiver.ports;
         let (scheme, port) = if self.https { ("https", ports.https) } else { ("http", ports.http) };
         let mut urls = Vec::new();
-        let extra = usize::from(self.waiting > 0);
-        for number in 0..self.tenants + extra {
+        let healthy = self.tenants - self.beside.dead_tenants();
+        for number in 0..self.tenants {
             let tenant = machine.tenant(&generator::tenant(number)).await;
             for endpoint in 0..self.endpoints {
                 let address = match self.addresses {
-                    true => format!("127.1.{}.{}", urls.len() / 250, urls.len() % 250 + 1),
+                    true => receiver::address(urls.len()),
                     false => "127.0.0.1".to_owned(),
                 };
-                if number < self.tenants - self.dead {
+                if number < healthy {
                     let url = format!("{scheme}://{address}:{port}/{endpoint}");
                     let made = tenant.endpoint_with(json!({"url": url})).await;
                     if self.plugin {
@@ -179,11 +189,7 @@ impl Case {
                     }
                     urls.push(url);
                 } else {
-                    // Only an endpoint that answered its test becomes active.
-                    let made =
-                        tenant.endpoint_with(json!({"url": format!("http://{address}:{}/none", ports.http)})).await;
-                    let silent = format!("http://{address}:{}/", ports.silent);
-                    made.patch("", json!({"url": silent})).await.expect(200);
+                    beside::dead_endpoint(&tenant, &address, ports).await;
                 }
             }
         }
@@ -197,7 +203,7 @@ impl Case {
         let batch = if let Kind::Saturated { batch } = self.kind { batch } else { 1 };
         // As many deliveries are under way, however many events are in a request.
         let producers = if batch == 1 { PRODUCERS } else { 8 };
-        Load { hosts, token, tenants: 0..self.tenants, producers, batch }
+        Load { hosts, token, tenants: 0..self.tenants, producers, batch, refusals: false }
     }
 
     async fn measure(
@@ -217,12 +223,13 @@ impl Case {
         let pids: Vec<u32> = hosts.iter().map(HostProcess::pid).collect();
         let server = server.filter(|_| self.database == Database::Postgres);
         let cpu = || (process::cpu_of(&pids), server.map(|server| process::cpu_of_family(server.pid())));
-        let (posted, began_nanos, before) = match self.kind {
+        let (posted, noise, began_nanos, before) = match self.kind {
             Kind::Saturated { .. } | Kind::Paced(_) => {
                 let before = cpu();
-                let posted = load.post(self.pace(scale.time)).await;
+                let noise = self.beside.post(load, self.lasts(scale.time));
+                let (posted, noise) = tokio::join!(load.post(self.pace(scale.time)), noise);
                 let began_nanos = posted.began_nanos;
-                (posted, began_nanos, before)
+                (posted, noise, began_nanos, before)
             }
             Kind::Drain(events) => {
                 let tenant = machine.operator().below(&format!("/v1/tenants/{}", generator::tenant(0)));
@@ -232,27 +239,35 @@ impl Case {
                 let posted = large(load).post(Pace::UpTo(events)).await;
                 let (before, began_nanos) = (cpu(), process::nanos());
                 endpoint.post_empty("/enable").await.expect(200);
-                (posted, began_nanos, before)
+                (posted, None, began_nanos, before)
             }
         };
         let expected = self.expected(posted.events);
         let arrivals = receiver.wait_for(expected).await;
         let after = cpu();
         let database_cpu = after.1.zip(before.1).map(|(after, before)| after - before);
-        Measured { posted, arrivals, expected, began_nanos, host_cpu: after.0 - before.0, database_cpu }
+        Measured { posted, noise, arrivals, expected, began_nanos, host_cpu: after.0 - before.0, database_cpu }
     }
 
     fn pace(&self, time: Duration) -> Pace {
         match self.kind {
             Kind::Saturated { .. } | Kind::Drain(_) => Pace::For(time),
+            Kind::Paced(per_second) => Pace::Fixed(per_second, self.lasts(time)),
+        }
+    }
+
+    /// How long a load goes on.
+    fn lasts(&self, time: Duration) -> Duration {
+        match self.kind {
+            Kind::Saturated { .. } | Kind::Drain(_) => time,
             // Of few events each counts: they need their time.
-            Kind::Paced(per_second) => Pace::Fixed(per_second, time * 2),
+            Kind::Paced(_) => time * 2,
         }
     }
 
     /// Deliveries to endpoints that answer.
     fn expected(&self, events: usize) -> usize {
-        let healthy = self.tenants - self.dead;
+        let healthy = self.tenants - self.beside.dead_tenants();
         let rest = (events % self.tenants).min(healthy);
         (events / self.tenants * healthy + rest) * self.endpoints
     }

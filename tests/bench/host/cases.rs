@@ -5,6 +5,7 @@ use std::time::Duration;
 use revnoxa_tests::{HOW_TO_INSTALL, Postgres};
 
 use crate::{
+    beside::Beside,
     case::{Case, Database, Kind},
     goals,
     receiver::Receiver,
@@ -23,8 +24,11 @@ pub(crate) struct Scale {
 }
 
 const MANY: Kind = Kind::Saturated { batch: 100 };
-/// Where waits are compared, well below what the machine can do.
-const HEALTHY: Kind = Kind::Paced(500);
+
+/// Waits of a hundred tenants, well below what the machine can do, to be compared with those beside nothing.
+fn waits(beside: Beside, case: Case) -> Case {
+    Case { tenants: 100, kind: Kind::Paced(500), beside, ..case }
+}
 
 fn all(scale: Scale) -> Vec<Case> {
     let (sqlite, postgres) = (Case::sqlite, Case::postgres);
@@ -38,9 +42,12 @@ fn all(scale: Scale) -> Vec<Case> {
         Case { kind: Kind::Drain(scale.backlog), ..sqlite("SQLite, a backlog drained") },
         Case { rows: scale.rows, ..sqlite("SQLite, a full table") },
         Case { kind: Kind::Paced(100), ..sqlite("SQLite, 100 events/s") },
-        Case { tenants: 100, kind: HEALTHY, ..sqlite("SQLite, 500/s, all well") },
-        Case { tenants: 100, dead: 1, kind: HEALTHY, ..sqlite("SQLite, 500/s, 1 % dead") },
-        Case { tenants: 100, waiting: scale.backlog, kind: HEALTHY, ..sqlite("SQLite, 500/s, backlog of a dead one") },
+        waits(Beside::Nothing, sqlite("SQLite, 500/s, all well")),
+        waits(Beside::DeadTenants(1), sqlite("SQLite, 500/s, 1 % dead")),
+        waits(Beside::Backlog(scale.backlog), sqlite("SQLite, 500/s, backlog of a dead one")),
+        waits(Beside::OverQuota, sqlite("SQLite, 500/s, one tenant at 10 × its quota")),
+        waits(Beside::DeadEndpoints(10_000), sqlite("SQLite, 500/s, 10,000 dead endpoints of one tenant")),
+        waits(Beside::Hostile(1_000), sqlite("SQLite, 500/s, 1,000 hostile receivers")),
         postgres("PostgreSQL"),
         Case { kind: MANY, ..postgres("PostgreSQL, batches of 100") },
         Case { endpoints: 5, ..postgres("PostgreSQL, 5 endpoints") },
@@ -50,14 +57,12 @@ fn all(scale: Scale) -> Vec<Case> {
         Case { kind: Kind::Drain(scale.backlog), ..postgres("PostgreSQL, a backlog drained") },
         Case { rows: scale.rows, ..postgres("PostgreSQL, a full table") },
         Case { kind: Kind::Paced(100), ..postgres("PostgreSQL, 100 events/s") },
-        Case { tenants: 100, kind: HEALTHY, ..postgres("PostgreSQL, 500/s, all well") },
-        Case { tenants: 100, dead: 1, kind: HEALTHY, ..postgres("PostgreSQL, 500/s, 1 % dead") },
-        Case {
-            tenants: 100,
-            waiting: scale.backlog,
-            kind: HEALTHY,
-            ..postgres("PostgreSQL, 500/s, backlog of a dead one")
-        },
+        waits(Beside::Nothing, postgres("PostgreSQL, 500/s, all well")),
+        waits(Beside::DeadTenants(1), postgres("PostgreSQL, 500/s, 1 % dead")),
+        waits(Beside::Backlog(scale.backlog), postgres("PostgreSQL, 500/s, backlog of a dead one")),
+        waits(Beside::OverQuota, postgres("PostgreSQL, 500/s, one tenant at 10 × its quota")),
+        waits(Beside::DeadEndpoints(10_000), postgres("PostgreSQL, 500/s, 10,000 dead endpoints of one tenant")),
+        waits(Beside::Hostile(1_000), postgres("PostgreSQL, 500/s, 1,000 hostile receivers")),
         Case { tenants: 10, ..postgres("PostgreSQL, 10 tenants") },
         Case { tenants: 10, hosts: 2, ..postgres("PostgreSQL, 10 tenants, 2 hosts") },
     ]
@@ -78,11 +83,14 @@ pub(crate) async fn measure(scale: Scale, words: &[&str]) {
         eprintln!("SKIPPED, those on PostgreSQL: {HOW_TO_INSTALL}");
     }
     let mut receiver = Receiver::start().await;
-    println!("{}, {}\n\n{}", report::machine(), report::commit(), report::HEAD);
+    println!("{}, {}\n{}", report::machine(), report::commit(), report::HEAD);
     let mut figures = Vec::new();
     for case in cases.iter().filter(|case| server.is_some() || case.database == Database::Sqlite) {
         let of_case = case.run(scale, &mut receiver, server.as_ref()).await;
         println!("{of_case}");
+        if let Some(noise) = &of_case.noise {
+            println!("   ({noise})");
+        }
         figures.push(of_case);
     }
     goals::print(&figures);

@@ -75,6 +75,8 @@ pub(crate) struct Load {
     pub(crate) producers: usize,
     /// Events of one request.
     pub(crate) batch: usize,
+    /// Whether a request may also be refused until later (429, 503).
+    pub(crate) refusals: bool,
 }
 
 /// When the next event is posted.
@@ -90,7 +92,10 @@ pub(crate) enum Pace {
 
 /// What came of it.
 pub(crate) struct Posted {
+    /// Acknowledged.
     pub(crate) events: usize,
+    /// Not taken.
+    pub(crate) refused: usize,
     pub(crate) began_nanos: u64,
     pub(crate) took: Duration,
     /// From a request to its answer.
@@ -98,7 +103,7 @@ pub(crate) struct Posted {
 }
 
 impl Load {
-    /// Posts, and waits until all is acknowledged.
+    /// Posts, and waits until all is answered.
     pub(crate) async fn post(&self, pace: Pace) -> Posted {
         let (began, began_nanos) = (Instant::now(), process::nanos());
         let next = Arc::new(AtomicUsize::new(0));
@@ -108,7 +113,7 @@ impl Load {
             let (load, next, micros) = (self.clone(), next.clone(), micros.clone());
             producers.spawn(async move {
                 let mut connection = Connection::open(load.hosts[producer % load.hosts.len()]).await;
-                let mut waits = Vec::new();
+                let (mut waits, mut refused) = (Vec::new(), 0);
                 loop {
                     if matches!(pace, Pace::For(time) if began.elapsed() >= time) {
                         break;
@@ -128,17 +133,21 @@ impl Load {
                             began + due
                         }
                     };
-                    connection.post(&load.request(first)).await;
+                    if !connection.post(&load.request(first), load.refusals).await {
+                        refused += load.batch;
+                    }
                     waits.push(u32::try_from(posted.elapsed().as_micros()).unwrap_or(u32::MAX));
                 }
-                let events = waits.len() * load.batch;
+                let posted = waits.len() * load.batch;
                 micros.lock().unwrap().append(&mut waits);
-                events
+                (posted, refused)
             });
         }
-        let events = producers.join_all().await.into_iter().sum();
+        let (posted, refused): (Vec<usize>, Vec<usize>) = producers.join_all().await.into_iter().unzip();
+        let refused = refused.into_iter().sum();
+        let events = posted.into_iter().sum::<usize>() - refused;
         let waits = Waits::of(std::mem::take(&mut *micros.lock().unwrap()));
-        Posted { events, began_nanos, took: began.elapsed(), waits }
+        Posted { events, refused, began_nanos, took: began.elapsed(), waits }
     }
 
     fn request(&self, first: usize) -> String {
@@ -175,8 +184,9 @@ impl Connection {
         Self { stream, unread: Vec::with_capacity(64 * 1024) }
     }
 
-    /// Sends a request and reads its answer, which must be a 202.
-    async fn post(&mut self, request: &str) {
+    /// Sends a request and reads its answer, which must be a 202; or, where there may be `refusals`, one of those:
+    /// `false`.
+    async fn post(&mut self, request: &str, refusals: bool) -> bool {
         self.stream.write_all(request.as_bytes()).await.unwrap();
         self.unread.clear();
         loop {
@@ -188,9 +198,12 @@ impl Connection {
                 let length = answer.headers.iter().find(|header| header.name.eq_ignore_ascii_case("content-length"));
                 let length: usize = std::str::from_utf8(length.expect("it has one").value).unwrap().parse().unwrap();
                 if self.unread.len() >= head + length {
+                    if refusals && matches!(answer.code, Some(429 | 503)) {
+                        return false;
+                    }
                     let text = String::from_utf8_lossy(&self.unread);
                     assert_eq!(answer.code, Some(202), "{text}");
-                    return;
+                    return true;
                 }
             }
         }

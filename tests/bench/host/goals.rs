@@ -1,6 +1,9 @@
 //! What the project wants to reach on two cores, and whether this run did.
 
-use crate::report::{Figures, Waits};
+use crate::report::Figures;
+
+/// The case whose memory is compared as well.
+const HOSTILE: &str = "1,000 hostile receivers";
 
 /// Prints each goal whose cases were run.
 pub(crate) fn print(figures: &[Figures]) {
@@ -10,7 +13,7 @@ pub(crate) fn print(figures: &[Figures]) {
     let at_most =
         |what: &str, reached: Option<f64>, goal: f64| line(what, reached, "≤", goal, |reached| reached <= goal);
     let ratio = |name: &str| case(name).map(Figures::ratio);
-    println!("\ngoal                                                        | reached |   goal |");
+    println!("\n{:69} | reached |   goal |", "goal");
     at_least("SQLite, one by one ÷ bare", ratio("SQLite"), 0.42);
     at_least("SQLite, batches of 100 ÷ bare", ratio("SQLite, batches of 100"), 0.60);
     at_least("PostgreSQL, one by one ÷ bare", ratio("PostgreSQL"), 0.36);
@@ -23,9 +26,9 @@ pub(crate) fn print(figures: &[Figures]) {
     at_least("SQLite, a full table ÷ an empty one", of("SQLite, a full table", "SQLite"), 0.95);
     at_least("PostgreSQL, a full table ÷ an empty one", of("PostgreSQL, a full table", "PostgreSQL"), 0.95);
     for name in ["SQLite, 100 events/s", "PostgreSQL, 100 events/s"] {
-        let ms = |waits: fn(&Waits) -> u32| case(name).map(|case| f64::from(waits(&case.arrived)) / 1e3);
-        at_most(&format!("{name}: ms to arrival, p50"), ms(|waits| waits.p50), 1.5);
-        at_most(&format!("{name}: ms to arrival, p99"), ms(|waits| waits.p99), 8.0);
+        let ms = |micros: fn(&Figures) -> u32| case(name).map(|case| f64::from(micros(case)) / 1e3);
+        at_most(&format!("{name}: ms to arrival, p50"), ms(|case| case.arrived.p50), 1.5);
+        at_most(&format!("{name}: ms to arrival, p99"), ms(|case| case.steady_p99), 8.0);
         if let Some((p50, p99)) = case(name).map(|case| case.fsync) {
             println!(
                 "   (fsync of the disk: p50 {:.1} ms, p99 {:.1} ms)",
@@ -34,29 +37,39 @@ pub(crate) fn print(figures: &[Figures]) {
             );
         }
     }
-    for database in ["SQLite", "PostgreSQL"] {
-        let p99 =
-            |what: &str| case(&format!("{database}, 500/s, {what}")).map(|case| f64::from(case.arrived.p99) / 1e3);
-        for other in ["1 % dead", "backlog of a dead one"] {
-            if let Some(well) = p99("all well") {
-                at_most(&format!("{database}: ms to arrival, p99, {other}"), p99(other), well * 1.25 + 5.0);
-            }
-        }
-    }
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    for database in ["SQLite", "PostgreSQL"] {
+        let case = |what: &str| case(&format!("{database}, 500/s, {what}"));
+        let p99 = |case: &Figures| f64::from(case.steady_p99) / 1e3;
+        let Some(well) = case("all well") else { continue };
+        for (other, more_ms) in [
+            ("1 % dead", 5.0),
+            ("backlog of a dead one", 5.0),
+            ("one tenant at 10 × its quota", 0.0),
+            ("10,000 dead endpoints of one tenant", 0.0),
+            (HOSTILE, 5.0),
+        ] {
+            let goal = p99(well) * 1.25 + more_ms;
+            at_most(&format!("{database}: ms to arrival, p99, {other}"), case(other).map(p99), goal);
+        }
+        let more = case(HOSTILE).map(|hostile| mib(hostile.peak_bytes) - mib(well.peak_bytes));
+        at_most(&format!("{database}: MiB more than all well, {HOSTILE}"), more, 128.0);
+    }
     let most = |chosen: &dyn Fn(&Figures) -> Option<u64>| figures.iter().filter_map(chosen).max().map(mib);
     at_most("MiB with nothing to do", most(&|figures| Some(figures.idle_bytes)), 30.0);
-    let backlog = |figures: &Figures| figures.case.contains("backlog");
-    at_most("MiB at full load", most(&|figures| (!backlog(figures)).then_some(figures.peak_bytes)), 150.0);
+    // What goes to ten thousand endpoints at once waits in the table for the most part.
+    let backlog = |figures: &Figures| ["backlog", "dead endpoints"].iter().any(|word| figures.case.contains(word));
+    let full_load = |figures: &Figures| !backlog(figures) && !figures.case.contains(HOSTILE);
+    at_most("MiB at full load", most(&|figures| full_load(figures).then_some(figures.peak_bytes)), 150.0);
     at_most("MiB with a backlog", most(&|figures| backlog(figures).then_some(figures.peak_bytes)), 200.0);
     if let Some(ratio) = of("PostgreSQL, 10 tenants, 2 hosts", "PostgreSQL, 10 tenants") {
-        println!("{:59} | {ratio:7.2} |        |", "PostgreSQL, 2 hosts ÷ 1 host");
+        println!("{:69} | {ratio:7.2} |        |", "PostgreSQL, 2 hosts ÷ 1 host");
     }
 }
 
 fn line(what: &str, reached: Option<f64>, sign: &str, goal: f64, is_reached: impl Fn(f64) -> bool) {
     if let Some(reached) = reached {
         let verdict = if is_reached(reached) { "" } else { "not reached" };
-        println!("{what:59} | {reached:7.2} | {sign} {goal:4.2} | {verdict}");
+        println!("{what:69} | {reached:7.2} | {sign} {goal:4.2} | {verdict}");
     }
 }

@@ -3,7 +3,6 @@
 
 use std::{
     path::PathBuf,
-    process::Stdio,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -13,10 +12,14 @@ use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, Lines, Stdin, stdin},
     net::TcpListener,
-    process::{Child, ChildStdin, ChildStdout, Command},
 };
 
-use crate::{generator::Event, process, report::Waits};
+use crate::{
+    companion::Companion,
+    generator::Event,
+    process,
+    report::{Waits, steady_p99},
+};
 
 /// Where it listens, on every address of this machine.
 #[derive(Serialize, Deserialize)]
@@ -40,41 +43,35 @@ pub(crate) struct Arrivals {
     pub(crate) last_nanos: u64,
     /// From post to arrival.
     pub(crate) waits: Waits,
+    /// The same, as [`steady_p99`] has it.
+    pub(crate) steady_p99: u32,
 }
 
 /// The process, as the others see it; ends with this.
 pub(crate) struct Receiver {
     pub(crate) ports: Ports,
-    orders: ChildStdin,
-    answers: Lines<BufReader<ChildStdout>>,
-    _child: Child,
+    companion: Companion,
+}
+
+/// One of the many addresses that it listens on.
+pub(crate) fn address(number: usize) -> String {
+    format!("127.1.{}.{}", number / 250, number % 250 + 1)
 }
 
 impl Receiver {
     pub(crate) async fn start() -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .arg("receive")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let orders = child.stdin.take().unwrap();
-        let mut answers = BufReader::new(child.stdout.take().unwrap()).lines();
-        let ports = serde_json::from_str(&answers.next_line().await.unwrap().expect("its ports")).unwrap();
-        Self { ports, orders, answers, _child: child }
+        let (companion, ports) = Companion::start(&["receive"]).await;
+        Self { ports: serde_json::from_str(&ports).unwrap(), companion }
     }
 
     /// From now on counts the deliveries of `events` events to `endpoints` endpoints each.
     pub(crate) async fn count(&mut self, events: usize, endpoints: usize) {
-        self.orders.write_all(format!("{} {endpoints}\n", events * endpoints).as_bytes()).await.unwrap();
-        self.answers.next_line().await.unwrap().expect("an answer");
+        self.companion.ask(&format!("{} {endpoints}", events * endpoints)).await;
     }
 
     /// What arrived so far.
     pub(crate) async fn arrivals(&mut self) -> Arrivals {
-        self.orders.write_all(b"\n").await.unwrap();
-        serde_json::from_str(&self.answers.next_line().await.unwrap().expect("an answer")).unwrap()
+        serde_json::from_str(&self.companion.ask("").await).unwrap()
     }
 
     /// Waits until this many have arrived, or none came for half a minute.
@@ -175,9 +172,9 @@ async fn obey(mut orders: Lines<BufReader<Stdin>>, counted: &Mutex<Counted>) {
                 println!();
             }
             None => {
-                let waits = Waits::of(counted.micros.clone());
+                let (waits, steady_p99) = (Waits::of(counted.micros.clone()), steady_p99(&counted.micros));
                 let Counted { deliveries, extra, last_nanos, .. } = *counted;
-                let arrivals = Arrivals { deliveries, extra, last_nanos, waits };
+                let arrivals = Arrivals { deliveries, extra, last_nanos, waits, steady_p99 };
                 println!("{}", serde_json::to_string(&arrivals).unwrap());
             }
         }

@@ -28,14 +28,50 @@ impl Waits {
     }
 }
 
+/// Parts of a run that have a 99th percentile each.
+const PARTS: usize = 10;
+
+/// The median of the 99th percentiles of the tenths of a run, whose waits are given in the order of their end. One
+/// pause of a machine that others use as well makes the 99th percentile of a whole run: 100 ms of it are one in a
+/// hundred of ten seconds. A neighbour who is felt is so in most of the tenths.
+pub(crate) fn steady_p99(micros: &[u32]) -> u32 {
+    let tenths = micros.chunks(micros.len().div_ceil(PARTS).max(1));
+    let mut p99s: Vec<u32> = tenths.map(|tenth| Waits::of(tenth.to_vec()).p99).collect();
+    p99s.sort_unstable();
+    p99s.get(p99s.len() / 2).copied().unwrap_or(0)
+}
+
+fn ms(micros: u32) -> String {
+    match f64::from(micros) / 1e3 {
+        ms if ms < 10.0 => format!("{ms:.1}"),
+        ms if ms < 1e4 => format!("{ms:.0}"),
+        ms => format!("{:.0}k", ms / 1e3),
+    }
+}
+
 impl fmt::Display for Waits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ms = |micros: u32| match f64::from(micros) / 1e3 {
-            ms if ms < 10.0 => format!("{ms:.1}"),
-            ms if ms < 1e4 => format!("{ms:.0}"),
-            ms => format!("{:.0}k", ms / 1e3),
-        };
         write!(f, "{:>4} {:>4} {:>4}", ms(self.p50), ms(self.p99), ms(self.p999))
+    }
+}
+
+/// What was posted beside the measured load.
+#[derive(Serialize)]
+pub(crate) struct Noise {
+    /// Acknowledged.
+    pub(crate) events: usize,
+    pub(crate) refused: usize,
+    /// Connections to hostile receivers at once, at most; `None`: there were none.
+    pub(crate) hostile_at_once: Option<usize>,
+}
+
+impl fmt::Display for Noise {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "beside it {} events were taken and {} refused", self.events, self.refused)?;
+        match self.hostile_at_once {
+            Some(connections) => write!(f, ", and {connections} connections to hostile receivers at once"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -55,6 +91,9 @@ pub(crate) struct Figures {
     pub(crate) acknowledged: Waits,
     /// From a post to the arrival at a receiver that answers.
     pub(crate) arrived: Waits,
+    /// The same, as [`steady_p99`] has it: by this waits are compared.
+    pub(crate) steady_p99: u32,
+    pub(crate) noise: Option<Noise>,
     /// CPU-ms of 1,000 deliveries.
     pub(crate) host_cpu: f64,
     /// The same; `None`: the database is in the host.
@@ -68,10 +107,10 @@ pub(crate) struct Figures {
     pub(crate) fsync: (Duration, Duration),
 }
 
-pub(crate) const HEAD: &str = "\
-                                        |          |           |  ÷   | answered within, ms | arrived within, ms  | CPU-ms of 1,000  | ÷    |    MiB    |       |
-case                                    | events/s | deliver/s | bare |  p50  p99 p99.9     |  p50  p99 p99.9     |  hosts  database | bare | idle peak | lost  | twice
-----------------------------------------|----------|-----------|------|---------------------|---------------------|------------------|------|-----------|-------|------";
+pub(crate) const HEAD: &str = "
+                                                       |          |           |  ÷   | answered within, ms | arrived within, ms         | CPU-ms of 1,000  | ÷    |    MiB    |       |
+case                                                   | events/s | deliver/s | bare |  p50  p99 p99.9     |  p50  p99 p99.9     steady |  hosts  database | bare | idle peak | lost  | twice
+-------------------------------------------------------|----------|-----------|------|---------------------|----------------------------|------------------|------|-----------|-------|------";
 
 impl Figures {
     /// Deliveries a second ÷ what the machine could do.
@@ -90,13 +129,14 @@ impl fmt::Display for Figures {
         let mib = |bytes: u64| bytes >> 20;
         write!(
             f,
-            "{:39} | {:8.0} | {:9.0} | {:.2} |      {} |      {} | {:6.1} {:>9} | {:4.2} | {:4} {:4} | {:5} | {:4}",
+            "{:54} | {:8.0} | {:9.0} | {:.2} |      {} |      {} {:>6} | {:6.1} {:>9} | {:4.2} | {:4} {:4} | {:5} | {:4}",
             self.case,
             self.event_rate,
             self.delivery_rate,
             self.ratio(),
             self.acknowledged,
             self.arrived,
+            ms(self.steady_p99),
             self.host_cpu,
             self.database_cpu.map_or_else(|| "–".to_owned(), |cpu| format!("{cpu:.1}")),
             self.cpu_ratio(),

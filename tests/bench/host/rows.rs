@@ -1,8 +1,20 @@
-//! A table full of finished deliveries, and how the statements that matter are planned over it.
+//! Rows that the API would take too long to make: a table full of finished deliveries, and how the statements that
+//! matter are planned over it; a tenant's many endpoints.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use jiff::Timestamp;
+use revnoxa_host::{
+    clock::Clock,
+    config::{MasterKey, MasterKeys},
+    domain::{
+        address::{AddressPolicy, EndpointUrl},
+        header::CustomHeaders,
+        id::TenantId,
+        lanes::Limits,
+    },
+    store::{Handover, NewEndpoint, Store},
+};
 use revnoxa_tests::{HOW_TO_INSTALL, Machine, Postgres};
 use serde_json::json;
 use sqlx::{AnyConnection, AssertSqlSafe, Connection};
@@ -13,8 +25,7 @@ use crate::receiver::Receiver;
 /// host must run on a file.
 pub(crate) async fn fill(database: &str, rows: usize, oldest: Timestamp) {
     let (began, oldest) = (Instant::now(), oldest.as_millisecond());
-    sqlx::any::install_default_drivers();
-    let mut connection = AnyConnection::connect(database).await.unwrap();
+    let connection = connect(database).await;
     let sqlite = connection.backend_name() == "SQLite";
     let numbers = match sqlite {
         true => format!("WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {rows})"),
@@ -23,7 +34,7 @@ pub(crate) async fn fill(database: &str, rows: usize, oldest: Timestamp) {
     let name = if sqlite { "printf('%026d', n)" } else { "lpad(n::text, 26, '0')" };
     let first = "(SELECT tenant_id, MIN(id) AS id, ROW_NUMBER() OVER (ORDER BY tenant_id) - 1 AS place, COUNT(*) OVER () AS places
                   FROM endpoints GROUP BY tenant_id) e ON n % places = place";
-    let mut statements = vec![
+    let statements = vec![
         format!(
             "INSERT INTO events (tenant_id, id, event_type, body, deliveries, created_at) {numbers}
              SELECT e.tenant_id, 'evt_old_' || n, 'incident.created', '{{}}', 1, {oldest} + n FROM numbers JOIN {first}"
@@ -41,16 +52,51 @@ pub(crate) async fn fill(database: &str, rows: usize, oldest: Timestamp) {
          FROM deliveries WHERE event_id LIKE 'evt_old_%'"
             .to_owned(),
     ];
+    execute(connection, statements).await;
+    eprintln!("({rows} finished deliveries added in {:.0} s)", began.elapsed().as_secs_f64());
+}
+
+/// Makes a tenant with an active endpoint at each of these URLs. The API would test each and read all of them again
+/// after it. The host's own store makes them, because what is secret of an endpoint is sealed for its row. A host may
+/// run: it has read nothing of this tenant.
+pub(crate) async fn add_endpoints(machine: &Machine, tenant: &str, urls: impl ExactSizeIterator<Item = String>) {
+    let (began, count) = (Instant::now(), urls.len());
+    let database = machine.setting("REVNOXA_DATABASE_URL");
+    let key: MasterKey = machine.setting("REVNOXA_MASTER_KEY").parse().unwrap();
+    let lanes = Arc::new(Handover::new(Limits { in_flight: 1, per_endpoint: 1 }));
+    let store = Store::open(&database, &MasterKeys::from(key), Clock::system(), lanes).await.unwrap();
+    let id: TenantId = tenant.parse().unwrap();
+    store.create_tenant(&id, "").await.unwrap().expect("nobody has this id");
+    for url in urls {
+        let new = NewEndpoint {
+            url: EndpointUrl::parse(&url, AddressPolicy::AllowInsecure).unwrap(),
+            description: String::new(),
+            event_types: None,
+            headers: CustomHeaders::default(),
+        };
+        store.create_endpoint(&id, new).await.unwrap().expect("a tenant may have so many");
+    }
+    store.close().await;
+    let tested = format!("UPDATE endpoints SET state = 'active' WHERE tenant_id = '{tenant}'");
+    execute(connect(&database).await, vec![tested]).await;
+    eprintln!("({count} endpoints added in {:.0} s)", began.elapsed().as_secs_f64());
+}
+
+async fn connect(database: &str) -> AnyConnection {
+    sqlx::any::install_default_drivers();
+    AnyConnection::connect(database).await.unwrap()
+}
+
+async fn execute(mut connection: AnyConnection, mut statements: Vec<String>) {
     // Else the server, or the next writer, would do so beside the load that is measured.
-    match sqlite {
-        true => statements.push("PRAGMA wal_checkpoint(TRUNCATE)".to_owned()),
-        false => statements.extend(["VACUUM ANALYZE".to_owned(), "CHECKPOINT".to_owned()]),
+    match connection.backend_name() {
+        "SQLite" => statements.push("PRAGMA wal_checkpoint(TRUNCATE)".to_owned()),
+        _ => statements.extend(["VACUUM ANALYZE".to_owned(), "CHECKPOINT".to_owned()]),
     }
     for statement in statements {
         sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await.unwrap();
     }
     connection.close().await.unwrap();
-    eprintln!("({rows} finished deliveries added in {:.0} s)", began.elapsed().as_secs_f64());
 }
 
 /// Prints PostgreSQL's plans over this many.
