@@ -182,6 +182,7 @@ impl WriterTask {
                 Ok(())
             }
             Err(error) => {
+                self.store.writing.doubted.notify_one();
                 *commands = group.undo(&self.store);
                 Err(error)
             }
