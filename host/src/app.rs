@@ -145,6 +145,11 @@ pub async fn start(config: Config, clock: Clock, program: &Path) -> anyhow::Resu
         backlog_soft.run_until_cancelled(backlog.watch_backlog()).await;
         "the count of what is due"
     });
+    let (writing, writing_soft) = (store.clone(), soft.clone());
+    tasks.spawn(async move {
+        writing_soft.run_until_cancelled(writing.watch_writing()).await;
+        "the watch over writing"
+    });
     let (poll, poll_soft) = (deliver.clone(), soft.clone());
     tasks.spawn(async move {
         poll.poll(poll_soft).await;

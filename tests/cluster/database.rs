@@ -1,10 +1,11 @@
 //! The database ends, or ends its connections, while hosts are busy. They go on, and lose and repeat nothing: what was done is
-//! recorded as soon as the database is back.
+//! recorded as soon as the database is back. Or it answers and takes no writes.
 
 use std::time::Duration;
 
 use rand::RngExt;
-use revnoxa_tests::Postgres;
+use revnoxa_tests::{Postgres, eventually};
+use serde_json::json;
 use tokio::time::sleep;
 
 use crate::{
@@ -64,4 +65,49 @@ async fn connections_that_the_database_ends_cost_nothing_but_time() {
     }
     let tally = load.stop().await;
     customers.check(&tally, Cost { faults: rounds, stranded: 0 }).await;
+}
+
+/// As a standby is, to which the name of the server leads now.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_is_not_ready_while_its_database_is_read_only() {
+    let Some((server, url)) = database() else { return };
+    let machine = host(&url);
+    let _process = machine.serve().await;
+    machine.tenant("acme").await;
+    let producer = machine.producer().await;
+    let event = json!({"tenant": "acme", "type": "incident.created", "data": {}});
+    producer.post("/v1/events", event.clone()).await.expect(202);
+
+    read_only(&server, &url, true);
+    eventually("an event to be refused", async || {
+        (producer.post("/v1/events", event.clone()).await.status == 503).then_some(())
+    })
+    .await;
+    let not_ready = eventually("the host to say that it is not ready, and why", async || {
+        let ready = machine.anyone().get("/readyz").await;
+        ready["detail"].as_str().is_some_and(|detail| detail.contains("read-only")).then_some(ready)
+    })
+    .await;
+    not_ready.expect_problem(503, "unavailable");
+    machine.operator().get("/v1/tenants/acme").await.expect(200);
+
+    read_only(&server, &url, false);
+    eventually("the host to be ready, though nobody posts", async || {
+        (machine.anyone().get("/readyz").await.status == 200).then_some(())
+    })
+    .await;
+    eventually("an event to be taken", async || {
+        (producer.post("/v1/events", event.clone()).await.status == 202).then_some(())
+    })
+    .await;
+}
+
+/// Makes it so for the connections to come, and ends those that there are.
+fn read_only(server: &Postgres, url: &str, is: bool) {
+    let (server, name) = (format!("{}postgres", server.url()), url.rsplit('/').next().unwrap());
+    Postgres::sql(&server, &format!("ALTER DATABASE {name} SET default_transaction_read_only = {is}"));
+    Postgres::sql(
+        &server,
+        &format!("SELECT COUNT(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = '{name}'"),
+    );
 }

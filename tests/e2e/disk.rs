@@ -124,14 +124,25 @@ async fn outlasts(machine: &Machine, said: &str, stop: impl FnOnce(), go_on: imp
         producer.post("/v1/events", event(number)).await.expect_problem(503, "unavailable");
     }
     host.line(said, |line| line.contains(said).then_some(())).await;
+    let not_ready = eventually("the host to say that it is not ready, and why", async || {
+        let ready = machine.anyone().get("/readyz").await;
+        ready["detail"].as_str().is_some_and(|detail| detail.contains(said)).then_some(ready)
+    })
+    .await;
+    not_ready.expect_problem(503, "unavailable");
     machine.anyone().get("/livez").await.expect(200);
     assert_eq!(endpoint.read().await["state"], "active", "what needs no room goes on");
     let failures = || host.printed().matches(said).count();
     let before = failures();
     gate.open();
     eventually("the end of the attempt to be recorded in vain", async || (failures() > before + 2).then_some(())).await;
+    machine.anyone().get("/readyz").await.expect_problem(503, "unavailable");
 
     go_on();
+    eventually("the host to be ready, though nobody posts", async || {
+        (machine.anyone().get("/readyz").await.status == 200).then_some(())
+    })
+    .await;
     eventually("an event to be taken", async || {
         (producer.post("/v1/events", event(number)).await.status == 202).then_some(())
     })

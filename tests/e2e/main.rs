@@ -20,6 +20,7 @@ mod hostile_memory;
 mod hostile_receivers;
 mod lists;
 mod load;
+mod long_forms;
 mod master_key;
 mod migrations;
 mod noise;

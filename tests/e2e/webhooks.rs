@@ -100,6 +100,40 @@ async fn a_type_that_an_operator_added_is_sent_in_the_same_form() {
     description.assert_describes(&request);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_trace_of_an_event_is_sent_as_the_document_says() {
+    const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let host = Host::start().await;
+    let mut description = Description::of(&host).await;
+    let receiver = Receiver::answering([200]).await;
+    host.tenant("acme").await.endpoint(&receiver).await;
+    let event = json!({"tenant": "acme", "type": "incident.created", "data": {}});
+    let post = host.producer().await.request("POST", "/v1/events").json(&event).header("traceparent", TRACEPARENT);
+    post.send().await.expect(202);
+    let request = receiver.wait_for(1).await[0].clone();
+    assert_eq!(request.header("traceparent"), Some(TRACEPARENT));
+    description.assert_describes(&request);
+
+    let described = |event_type: &str| {
+        let headers = description.headers(event_type);
+        headers.into_iter().find(|header| header.name == "traceparent").map(|header| (header.is_required, header.place))
+    };
+    assert!(described("webhook.test").is_none(), "it is posted by nobody");
+    let (is_required, place) = described("incident.created").expect("it is described");
+    assert!(!is_required, "an event may be of no trace");
+    for wrong in [TRACEPARENT.to_uppercase().as_str(), &format!("{TRACEPARENT}-"), "00-not-a-trace-01", ""] {
+        assert!(description.fits(&place, &json!(wrong)).is_err(), "{wrong}");
+    }
+}
+
+/// A header of a webhook's requests.
+struct Header {
+    name: String,
+    is_required: bool,
+    /// Where its schema stands in the document.
+    place: String,
+}
+
 impl Description {
     async fn of(host: &Host) -> Self {
         let document = host.anyone().get("/openapi.json").await.expect(200).json;
@@ -123,18 +157,20 @@ impl Description {
         let event_type = request.header("x-revnoxa-event").expect("it names its type");
         assert_eq!((request.method.as_str(), request.header("content-type")), ("POST", Some("application/json")));
         let headers = self.headers(event_type);
-        for (name, place) in &headers {
-            let text = request.header(name).unwrap_or_else(|| panic!("a {event_type} without {name}"));
+        for Header { name, is_required, place } in &headers {
+            let Some(text) = request.header(name) else {
+                assert!(!is_required, "a {event_type} without {name}");
+                continue;
+            };
             let is_whole = self.document.pointer(place).is_some_and(|schema| schema["type"] == "integer");
             let value = if is_whole { json!(text.parse::<u64>().unwrap()) } else { json!(text) };
             self.fits(place, &value).unwrap_or_else(|error| panic!("{name} of {event_type}: {error}"));
         }
         for (name, _) in &request.headers {
-            let ours = ["x-revnoxa-", "webhook-"].iter().any(|prefix| name.to_ascii_lowercase().starts_with(prefix));
-            assert!(
-                !ours || headers.iter().any(|(known, _)| known.eq_ignore_ascii_case(name)),
-                "{name} is not described"
-            );
+            let ours = ["x-revnoxa-", "webhook-", "traceparent"];
+            let ours = ours.iter().any(|prefix| name.to_ascii_lowercase().starts_with(prefix));
+            let is_described = headers.iter().any(|known| known.name.eq_ignore_ascii_case(name));
+            assert!(!ours || is_described, "{name} is not described");
         }
         let (place, body) = (body_schema(event_type), request.json());
         self.fits(&place, &body).unwrap_or_else(|error| panic!("{body}: {error}"));
@@ -144,16 +180,20 @@ impl Description {
         assert_eq!(members(&body), members(&schema["properties"]), "what is sent and what is described");
     }
 
-    /// Each header of a webhook's requests with the place of its schema.
-    fn headers(&self, event_type: &str) -> Vec<(String, String)> {
+    /// The headers of a webhook's requests.
+    fn headers(&self, event_type: &str) -> Vec<Header> {
         let list = format!("/webhooks/{event_type}/post/parameters");
         let parameters = self.document.pointer(&list).and_then(Value::as_array).expect("headers");
         let header = |(at, parameter): (usize, &Value)| {
             let place = parameter["$ref"].as_str().map(|to| to.trim_start_matches('#').to_owned());
             let place = place.unwrap_or_else(|| format!("{list}/{at}"));
             let parameter = self.document.pointer(&place).unwrap_or_else(|| panic!("{place} leads nowhere"));
-            assert_eq!((&parameter["in"], &parameter["required"]), (&json!("header"), &json!(true)), "{place}");
-            (parameter["name"].as_str().unwrap().to_owned(), format!("{place}/schema"))
+            assert_eq!(parameter["in"], "header", "{place}");
+            Header {
+                name: parameter["name"].as_str().unwrap().to_owned(),
+                is_required: parameter["required"].as_bool().unwrap(),
+                place: format!("{place}/schema"),
+            }
         };
         parameters.iter().enumerate().map(header).collect()
     }

@@ -24,7 +24,7 @@ pub(super) async fn livez() -> axum::Json<Health> {
     axum::Json(Health { status: "ok" })
 }
 
-/// The database answers.
+/// The database answers and takes writes.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Readiness {
     /// Always `ok`: what is not is an error.
@@ -38,12 +38,17 @@ pub(super) struct Readiness {
     warning: Option<&'static str>,
 }
 
-/// The database answers: requests may be sent here.
+/// The database answers and takes writes, as far as is known: requests may be sent here.
+///
+/// That it takes none is noticed when something is to be stored, and that it does again within a second or two.
 #[utoipa::path(get, path = "/readyz", tag = "operations", security(()), responses(
-    (status = 200, body = Readiness), (status = 503, body = ProblemBody, description = "It does not, within 1.5 s")
+    (status = 200, body = Readiness), (status = 503, body = ProblemBody, description = "It does not answer within 1.5 s, or takes no writes: `detail` says why")
 ))]
 pub(super) async fn readyz(State(state): State<AppState>) -> Result<axum::Json<Readiness>, Problem> {
     state.store.ping().await?;
+    if let Some(why) = state.store.write_trouble() {
+        return Err(Problem::NoWrites(why));
+    }
     let skew = state.store.clock_skew();
     Ok(axum::Json(Readiness {
         status: "ok",

@@ -43,6 +43,8 @@ pub(super) enum Problem {
     RateLimited(FieldError, Standing),
     /// It could not be done now; nothing was changed, or whether it was is not known.
     Unavailable,
+    /// Nothing can be stored at the moment, for this reason.
+    NoWrites(&'static str),
     /// Our fault; the log has the same number.
     Internal(uuid::Uuid),
 }
@@ -111,7 +113,7 @@ impl Problem {
             Self::Unauthorized => {
                 HeaderMap::from_iter([(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))])
             }
-            Self::Unavailable => HeaderMap::from_iter([(header::RETRY_AFTER, RETRY_AFTER_S)]),
+            Self::Unavailable | Self::NoWrites(_) => HeaderMap::from_iter([(header::RETRY_AFTER, RETRY_AFTER_S)]),
             Self::RateLimited(_, standing) => {
                 let retry_after = (header::RETRY_AFTER, HeaderValue::from(standing.in_s));
                 limits::fields(standing).into_iter().chain([retry_after]).collect()
@@ -145,6 +147,7 @@ impl Problem {
             | Self::MethodNotAllowed
             | Self::RateLimited(..)
             | Self::Unavailable
+            | Self::NoWrites(_)
             | Self::Internal(_) => Err(self),
         }
     }
@@ -169,6 +172,7 @@ impl Problem {
             Self::Internal(instance) => body.instance = Some(instance.urn().to_string()),
             Self::Unauthorized
             | Self::Unavailable
+            | Self::NoWrites(_)
             | Self::Forbidden
             | Self::NotFound
             | Self::Conflict(_)
@@ -199,7 +203,9 @@ impl Problem {
             }
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed"),
             Self::RateLimited(..) => (StatusCode::TOO_MANY_REQUESTS, "rate-limited", "Too many requests"),
-            Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Not possible at the moment"),
+            Self::Unavailable | Self::NoWrites(_) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Not possible at the moment")
+            }
             Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Our fault"),
         }
     }
@@ -225,6 +231,7 @@ impl Problem {
             Self::UnsupportedMediaType => "the body must be sent as `Content-Type: application/json`".into(),
             Self::MethodNotAllowed => "this path does not have this method".into(),
             Self::Unavailable => "try again; with an id or an Idempotency-Key that is safe".into(),
+            Self::NoWrites(why) => format!("the database answers and takes no writes: {why}"),
             Self::Internal(_) => "the error is in our log under this `instance`".into(),
         }
     }

@@ -11,13 +11,15 @@ use utoipa::openapi::{Content, HttpMethod, OpenApi, Paths, Ref, Required};
 use crate::domain::event::{EventType, SEEDED_TYPES};
 
 const EVENT: &str = "X-Revnoxa-Event";
+const TRACEPARENT: &str = "traceparent";
 
 /// Adds a webhook and a schema for each type of the catalogue that every installation starts with.
 pub(super) fn describe(document: &mut OpenApi) {
     let components = document.components.get_or_insert_default();
     for (name, description, form) in headers() {
-        components.parameters.insert(name.to_owned(), header(name, description, form).into());
+        components.parameters.insert(name.to_owned(), header(name, description, form, Required::True).into());
     }
+    components.parameters.insert(TRACEPARENT.to_owned(), traceparent().into());
     let mut webhooks = Paths::new();
     for (name, description) in SEEDED_TYPES {
         components.schemas.insert(schema_name(name), event(name, description).into());
@@ -56,11 +58,18 @@ fn headers() -> [(&'static str, &'static str, ObjectBuilder); 7] {
     ]
 }
 
-fn header(name: &str, description: &str, form: ObjectBuilder) -> Parameter {
+/// <https://www.w3.org/TR/trace-context/#traceparent-header>
+fn traceparent() -> Parameter {
+    let description = "W3C Trace Context: the trace that the event is of, and what comes before this request in it. Left out when the \
+         event was posted without one and none was begun for it.";
+    header(TRACEPARENT, description, text("^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"), Required::False)
+}
+
+fn header(name: &str, description: &str, form: ObjectBuilder, required: Required) -> Parameter {
     ParameterBuilder::new()
         .name(name)
         .parameter_in(ParameterIn::Header)
-        .required(Required::True)
+        .required(required)
         .description(Some(description))
         .schema(Some(form))
         .build()
@@ -83,7 +92,7 @@ fn request(name: &str, description: &str) -> Operation {
             "2XX",
             answer("Received. Anything else, or no answer within 10 s of the start of the connect, is a failure."),
         )
-        .parameter(header(EVENT, "The event's type.", constant(name)))
+        .parameter(header(EVENT, "The event's type.", constant(name), Required::True))
         // Whoever sends this is told by the signatures, not by a token.
         .security(SecurityRequirement::default());
     let operation = if name == EventType::TEST {
@@ -97,7 +106,10 @@ fn request(name: &str, description: &str) -> Operation {
             .response("429", answer("A failure; `Retry-After` can lengthen the delay before the next attempt, up to 2 h. So it can with 503."))
             .response("default", answer("A failure: four more attempts follow, 30 s, 5 min, 30 min and 2 h after the one before unless the operator set other delays. Redirects are not followed."))
     };
-    let shared = headers().into_iter().map(|(name, ..)| Ref::new(format!("#/components/parameters/{name}")));
+    // Nobody posts a test event: it is of no trace.
+    let traceparent = (name != EventType::TEST).then_some(TRACEPARENT);
+    let shared = headers().into_iter().map(|(name, ..)| name).chain(traceparent);
+    let shared = shared.map(|name| Ref::new(format!("#/components/parameters/{name}")));
     shared.fold(operation, OperationBuilder::parameter_ref).build()
 }
 

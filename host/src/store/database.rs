@@ -145,9 +145,10 @@ pub(super) fn place(url: &str) -> String {
     }
 }
 
-/// What is wrong with a SQLite file, in an operator's words. `None`: only the error itself tells.
+/// What is wrong with a database, in an operator's words. `None`: only the error itself tells.
 pub(super) fn trouble(error: &sqlx::Error) -> Option<&'static str> {
-    match sqlite_code(error)? {
+    let Some(code) = sqlite_code(error) else { return postgres_trouble(error) };
+    match code {
         8 => Some("the database file or its folder cannot be written to"),
         10 => Some("the disk of the database fails"),
         11 | 26 => {
@@ -155,6 +156,15 @@ pub(super) fn trouble(error: &sqlx::Error) -> Option<&'static str> {
         }
         13 => Some("the disk of the database is full"),
         14 => Some("the database file or one beside it cannot be opened"),
+        _ => None,
+    }
+}
+
+/// By its codes (<https://www.postgresql.org/docs/current/errcodes-appendix.html>).
+fn postgres_trouble(error: &sqlx::Error) -> Option<&'static str> {
+    match &*error.as_database_error()?.code()? {
+        "25006" => Some("the database is read-only, or a standby"),
+        "53100" => Some("the disk of the database is full"),
         _ => None,
     }
 }

@@ -38,6 +38,7 @@ mod tenants;
 mod tests;
 mod tokens;
 mod writer;
+mod writing;
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -81,6 +82,7 @@ use seal::Sealer;
 pub use tenants::Tenant;
 pub use tokens::TokenRecord;
 pub use writer::{Writer, WriterTask};
+use writing::Writing;
 
 /// How long PostgreSQL has for what others wait for.
 const LIMIT: Duration = Duration::from_millis(1_500);
@@ -210,6 +212,7 @@ pub struct Store {
     peers: Peers,
     unwritten: Unwritten,
     well: Well,
+    writing: Writing,
     clock: Clock,
     /// Where deliveries wait for a worker.
     pub handover: Arc<Handover>,
@@ -236,6 +239,7 @@ impl Store {
             peers: Peers::default(),
             unwritten: Unwritten::default(),
             well: Well::default(),
+            writing: Writing::default(),
             clock,
             handover,
             lock: None,

@@ -195,6 +195,7 @@ impl WriterTask {
                 Ok(())
             }
             Err(error) => {
+                self.store.writing.doubted.notify_one();
                 *commands = group.undo(&self.store);
                 Err(error)
             }
