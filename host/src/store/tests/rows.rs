@@ -138,9 +138,10 @@ async fn nothing_is_written_where_a_delivery_was_taken_over() {
 async fn nothing_is_written_where_an_event_is_there_already() {
     let (mut connection, now) = (migrated().await, at(NOW));
     let (first, second) = (event(0), event(1));
-    let rows = |events| Rows { events, deliveries: &[], finished: &[] };
-    assert!(rows(&[(&first, 0)]).commit(&mut connection, now).await.unwrap());
-    assert!(!rows(&[(&second, 0), (&first, 0)]).commit(&mut connection, now).await.unwrap());
+    let one = Rows { events: &[(&first, 0)], deliveries: &[], finished: &[] };
+    assert!(one.commit(&mut connection, now).await.unwrap());
+    let both = Rows { events: &[(&second, 0), (&first, 0)], deliveries: &[], finished: &[] };
+    assert!(!both.commit(&mut connection, now).await.unwrap());
     assert_eq!(count(&mut connection, "events").await, 1);
 }
 
