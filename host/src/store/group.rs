@@ -80,6 +80,21 @@ pub(super) enum Command {
     End(Vec<Lease>),
 }
 
+impl Command {
+    /// Nobody waits for it, nor for what follows from it.
+    pub(super) fn can_wait(&self) -> bool {
+        match self {
+            Self::Record { finished, done, .. } => done.is_none() && !matches!(finished.next, Delivery::Pending { .. }),
+            Self::Accept(_)
+            | Self::AcceptTest { .. }
+            | Self::Claim(_)
+            | Self::Release(_)
+            | Self::Renew(_)
+            | Self::End(_) => false,
+        }
+    }
+}
+
 /// What the commit brought that the rest of this host must learn.
 #[derive(Default)]
 pub(super) struct Effects {

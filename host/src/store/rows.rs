@@ -164,14 +164,19 @@ impl Rows<'_> {
     /// The same in a transaction of its own, on SQLite, where each of `finished` has an attempt. `false`: nothing is written,
     /// because not all could be.
     pub(super) async fn commit(&self, connection: &mut AnyConnection, now: Timestamp) -> Result<bool, StoreError> {
-        if self.longest() > ROWS_LIMIT {
-            let mut tx = connection.begin_with(Kind::Sqlite.begin()).await?;
-            let all = self.write(&mut tx, now).await?;
-            if all {
-                tx.commit().await?;
-            }
-            return Ok(all);
+        let committed = match self.longest() {
+            0 => Ok(true),
+            1..=ROWS_LIMIT => self.commit_at_once(connection, now).await,
+            _ => self.commit_in_parts(connection, now).await,
+        };
+        match committed {
+            // Whatever it is, it comes again where all is looked at first.
+            Err(StoreError::Unavailable(sqlx::Error::Database(_))) => Ok(false),
+            committed => committed,
         }
+    }
+
+    async fn commit_at_once(&self, connection: &mut AnyConnection, now: Timestamp) -> Result<bool, StoreError> {
         let (mut query, rows) = COMMIT.fitting(Kind::Sqlite, self.longest());
         for row in 0..rows {
             query = match self.events.get(row) {
@@ -187,11 +192,17 @@ impl Rows<'_> {
                 None => pad(pad(query, MOVE_COLUMNS, 1), ATTEMPT_COLUMNS, 1),
             };
         }
-        match query.execute(&mut *connection).await {
-            Ok(_) => Ok(true),
-            Err(sqlx::Error::Database(_)) => Ok(false),
-            Err(error) => Err(error.into()),
+        query.execute(&mut *connection).await?;
+        Ok(true)
+    }
+
+    async fn commit_in_parts(&self, connection: &mut AnyConnection, now: Timestamp) -> Result<bool, StoreError> {
+        let mut tx = connection.begin_with(Kind::Sqlite.begin()).await?;
+        let all = self.write(&mut tx, now).await?;
+        if all {
+            tx.commit().await?;
         }
+        Ok(all)
     }
 
     /// Cut to what a statement takes.

@@ -30,6 +30,9 @@ const COMMANDS: usize = 256;
 const PLUGINS_KIB: usize = 64 * 1024;
 /// How often a transaction is tried that another writer came in between of, before it counts as failed.
 const TRIES: u32 = 4;
+/// How long attempts alone wait for something that somebody waits for: a commit costs about the same for both, and what is lost by
+/// it should this process be killed meanwhile is an attempt's result, as at any moment while it runs.
+const LINGER: Duration = Duration::from_millis(10);
 /// How long SQLite's only connection that writes is kept while commands wait, before all others that write have their turn.
 const TURN: Duration = Duration::from_millis(20);
 /// Pause after a failed transaction; what must not be lost is then tried again.
@@ -168,16 +171,37 @@ impl WriterTask {
 
     /// Waits for commands, unless there are some left. None come after `stop`, once all that waited are written.
     async fn receive(&self, commands: &mut Vec<Command>, stop: &CancellationToken) {
-        if commands.is_empty() {
-            tokio::select! {
-                biased;
-                _ = async { self.commands.lock().await.recv_many(commands, COMMANDS).await } => {}
-                () = stop.cancelled() => {}
-            }
-        } else if let Ok(mut waiting) = self.commands.try_lock() {
+        if !commands.is_empty() {
             // What could not be written goes first; others may come along.
-            commands.extend(std::iter::from_fn(|| waiting.try_recv().ok()).take(COMMANDS));
+            if let Ok(mut waiting) = self.commands.try_lock() {
+                commands.extend(std::iter::from_fn(|| waiting.try_recv().ok()).take(COMMANDS));
+            }
+            return;
         }
+        tokio::select! {
+            biased;
+            _ = self.receive_some(commands) => {}
+            () = stop.cancelled() => return,
+        }
+        let linger = async {
+            while commands.len() < COMMANDS && commands.iter().all(Command::can_wait) {
+                if self.receive_some(commands).await == 0 {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            () = linger => {}
+            () = tokio::time::sleep(LINGER) => {}
+            () = stop.cancelled() => {}
+        }
+    }
+
+    /// Waits for commands, and takes all that fit into a transaction. Gives how many; 0: there will be none any more.
+    async fn receive_some(&self, commands: &mut Vec<Command>) -> usize {
+        let room = COMMANDS - commands.len();
+        self.commands.lock().await.recv_many(commands, room).await
     }
 
     /// Writes the commands in one transaction and answers them. Those remain that were too many for one, after a failure

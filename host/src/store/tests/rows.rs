@@ -145,17 +145,21 @@ async fn nothing_is_written_where_an_event_is_there_already() {
     assert_eq!(count(&mut connection, "events").await, 1);
 }
 
-/// The writer finds out by itself which events are new.
+/// The writer finds out by itself which events are new, however many there are.
 #[tokio::test]
 async fn a_repeated_event_is_told_from_new_ones_that_come_with_it() {
-    let world = World::new().await;
-    world.endpoint().await;
-    let named = |number| Event { fingerprint: Some([7; 32]), ..event(number) };
-    let room = || std::sync::Arc::new(tokio::sync::Semaphore::new(1)).try_acquire_owned().unwrap();
-    let first = world.writer.accept(vec![named(0)], room()).await.unwrap();
-    let (again, new) =
-        tokio::join!(world.writer.accept(vec![named(0)], room()), world.writer.accept(vec![named(1)], room()));
-    assert_eq!(again.unwrap(), first);
-    assert_eq!(new.unwrap()[0].deliveries, 1);
-    assert_eq!((world.rows_of("events").await, world.rows_of("deliveries").await), (2, 2));
+    for many in [1, 300] {
+        let world = World::new().await;
+        world.endpoint().await;
+        let named = |number| Event { fingerprint: Some([7; 32]), ..event(number) };
+        let room = || std::sync::Arc::new(tokio::sync::Semaphore::new(1)).try_acquire_owned().unwrap();
+        let old = || (0..many).map(named).collect();
+        let first = world.writer.accept(old(), room()).await.unwrap();
+        let new = (many..2 * many).map(named).collect();
+        let (again, new) = tokio::join!(world.writer.accept(old(), room()), world.writer.accept(new, room()));
+        assert_eq!(again.unwrap(), first);
+        assert!(new.unwrap().iter().all(|accepted| accepted.deliveries == 1));
+        let all = 2 * i64::try_from(many).unwrap();
+        assert_eq!((world.rows_of("events").await, world.rows_of("deliveries").await), (all, all));
+    }
 }
