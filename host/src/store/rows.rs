@@ -75,6 +75,9 @@ static WRITE: LazyLock<Sized> = LazyLock::new(|| {
     Sized::of(sqlite, postgres, Vec::new())
 });
 
+/// Where there is nothing but deliveries any more.
+static FAN_OUT: LazyLock<Sized> = LazyLock::new(|| Sized::padded(DELIVERIES, DELIVERY_COLUMNS, THERE));
+
 /// What [`COMMIT`] inserts into: a row has one of each of what there is to write. A trigger is the one place where SQLite takes
 /// several statements as one, and where one can end it.
 const GROUP_ROWS: [&str; 2] = [
@@ -137,6 +140,13 @@ impl Rows<'_> {
         let kind = Kind::of(connection);
         let mut written = 0;
         for part in self.parts() {
+            if part.events.is_empty() && part.finished.is_empty() {
+                for (query, deliveries) in FAN_OUT.over(kind, part.deliveries) {
+                    let bind = |query, delivery| bind_delivery(query, delivery, now);
+                    deliveries.iter().fold(query, bind).execute(&mut *connection).await?;
+                }
+                continue;
+            }
             let (query, rows) = WRITE.fitting(kind, part.longest());
             let query = part.bind_new(query, rows, now);
             written += match kind {

@@ -137,12 +137,16 @@ impl WriterTask {
     /// Writes until `stop`, then what is still waiting.
     pub async fn run(self, stop: CancellationToken) {
         let mut commands = Vec::with_capacity(COMMANDS);
-        let mut held = None;
+        let (mut held, mut alone) = (None, false);
         loop {
             if !self.keeps(&held) {
                 held = None;
             }
-            self.receive(&mut commands, &stop).await;
+            // What was put off has every other transaction for itself.
+            alone = !alone && !commands.is_empty();
+            if !alone {
+                self.receive(&mut commands, &stop).await;
+            }
             if commands.is_empty() {
                 return;
             }

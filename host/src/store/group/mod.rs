@@ -1,31 +1,26 @@
 //! The commands of one transaction of the writer: what they become in the database, and who learns of it.
 
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::Arc;
-use std::time::Instant;
+mod fan_out;
+
+use std::collections::{HashSet, VecDeque};
 
 use jiff::{SignedDuration, Timestamp};
 use sqlx::{AnyConnection, Connection};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::batch::{self, Finished, GoesTo, KnownEvents, NewDelivery};
-use super::catalog::TenantEndpoints;
 use super::database::Kind;
 use super::failing::Judged;
 use super::leases::Lease;
 use super::rows::Rows;
 use super::{Store, StoreError, failing, plugin_runs};
 use crate::domain::delivery::{Delivery, Leased};
-use crate::domain::endpoint::EndpointState;
 use crate::domain::event::Event;
 use crate::domain::id::{DeliveryId, EndpointId, EventId, TenantId};
 use crate::domain::lanes::{Remaining, Want};
 use crate::telemetry::METRICS;
-
-/// Deliveries of one request at most; each row costs memory and time in a transaction that all others wait for.
-pub const FAN_OUT_LIMIT: usize = 100_000;
-/// New deliveries after which a transaction takes no further request.
-const DELIVERIES: usize = 10_000;
+use fan_out::Endpoints;
+pub use fan_out::FAN_OUT_LIMIT;
 
 /// One event as accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -246,15 +241,10 @@ impl Group {
 
     /// Most groups hold nothing but events for endpoints that are known and attempts at ones that are well, and on SQLite need
     /// not look at the database before they write. Gives the endpoints of this one if it is such.
-    fn plain(&self, store: &Store) -> Option<HashMap<TenantId, Option<Arc<TenantEndpoints>>>> {
-        let only_these = self.tests.is_empty()
-            && self.wants.is_empty()
-            && self.released.is_empty()
-            && self.renewed.is_empty()
-            && self.ended.is_empty();
+    fn plain(&self, store: &Store) -> Option<Endpoints> {
         let sent = |finished: &Finished| finished.attempt.is_some() && !plugin_runs::to_record(finished);
         if store.kind != Kind::Sqlite
-            || !only_these
+            || !self.only_events_and_attempts()
             || !self.finished.iter().all(sent)
             || !store.well.needs_no_note(self.finished.iter(), self.now)
         {
@@ -298,101 +288,17 @@ impl Group {
         Ok(())
     }
 
-    /// Turns accepted events into rows: which are new, which endpoints want them.
-    async fn fan_out(&mut self, store: &Store, connection: &mut AnyConnection) -> Result<(), StoreError> {
-        if self.accepts.is_empty() {
-            return Ok(());
-        }
-        let tenants: Vec<TenantId> = self.tenants().into_iter().cloned().collect();
-        let endpoints = current_endpoints(store, connection, &tenants).await?;
-        let named: Vec<(TenantId, EventId)> = self
-            .accepts
-            .iter()
-            .flat_map(|accept| &accept.events)
-            .filter(|event| event.fingerprint.is_some())
-            .map(|event| (event.tenant.clone(), event.id.clone()))
-            .collect();
-        let mut known = batch::existing_events(connection, &named).await?;
-        self.take(store, &endpoints, &mut known);
-        Ok(())
+    /// Something besides events.
+    fn holds_others(&self) -> bool {
+        !(self.finished.is_empty() && self.only_events_and_attempts())
     }
 
-    /// As many requests as go into one transaction.
-    fn take(
-        &mut self,
-        store: &Store,
-        endpoints: &HashMap<TenantId, Option<Arc<TenantEndpoints>>>,
-        known: &mut KnownEvents,
-    ) {
-        while self.deliveries.len() < DELIVERIES
-            && let Some(accept) = self.accepts.pop_front()
-        {
-            let result = self.accept(store, &accept.events, endpoints, known);
-            self.taken.push((accept, result));
-        }
-    }
-
-    fn accept(
-        &mut self,
-        store: &Store,
-        events: &[Event],
-        endpoints: &HashMap<TenantId, Option<Arc<TenantEndpoints>>>,
-        known: &mut KnownEvents,
-    ) -> Result<Vec<Accepted>, AcceptError> {
-        // All or none: look at every event before the first is taken. Twins within the request are the request's own.
-        let mut own: HashMap<(&TenantId, &EventId), [u8; 32]> = HashMap::new();
-        let mut deliveries = 0;
-        for (index, event) in events.iter().enumerate() {
-            let endpoints = match endpoints.get(&event.tenant) {
-                Some(Some(endpoints)) => &endpoints.endpoints,
-                Some(None) => return Err(AcceptError::Unavailable),
-                None => return Err(AcceptError::UnknownTenant(index)),
-            };
-            if let Some(fingerprint) = event.fingerprint {
-                let stored = known.get(&(event.tenant.clone(), event.id.clone()));
-                let twin = own.insert((&event.tenant, &event.id), fingerprint);
-                let differs = stored.is_some_and(|(stored, _)| stored.as_deref() != Some(fingerprint.as_slice()));
-                if differs || twin.is_some_and(|twin| twin != fingerprint) {
-                    return Err(AcceptError::Conflict(index));
-                }
-                // A repetition makes no deliveries, however many endpoints there are by now.
-                if stored.is_some() || twin.is_some() {
-                    continue;
-                }
-            }
-            deliveries += endpoints.iter().filter(|endpoint| endpoint.wants(&event.event_type)).count();
-            if deliveries > FAN_OUT_LIMIT {
-                return Err(AcceptError::TooManyDeliveries);
-            }
-        }
-        let mut accepted = Vec::with_capacity(events.len());
-        let mut lanes = store.handover.lanes();
-        for (index, event) in events.iter().enumerate() {
-            let key = event.fingerprint.map(|_| (event.tenant.clone(), event.id.clone()));
-            if let Some((_, deliveries)) = key.as_ref().and_then(|key| known.get(key)) {
-                accepted.push(Accepted { id: event.id.clone(), deliveries: *deliveries });
-                continue;
-            }
-            let endpoints = endpoints.get(&event.tenant).and_then(Option::as_ref).expect("looked at above");
-            let wanting = endpoints.endpoints.iter().filter(|endpoint| endpoint.wants(&event.event_type));
-            let before = self.deliveries.len();
-            for endpoint in wanting {
-                let leased = self.leased(event, endpoint.id);
-                let goes_to = match endpoint.state {
-                    EndpointState::Active if lanes.reserve(&event.tenant, endpoint.id) => GoesTo::Lane,
-                    EndpointState::Active => GoesTo::Table,
-                    EndpointState::Disabled { .. } | EndpointState::Pending { .. } => GoesTo::Held,
-                };
-                self.deliveries.push(NewDelivery { leased, goes_to });
-            }
-            let deliveries = self.deliveries.len() - before;
-            if let Some(key) = key {
-                known.insert(key, (event.fingerprint.map(|fingerprint| fingerprint.to_vec()), deliveries));
-            }
-            accepted.push(Accepted { id: event.id.clone(), deliveries });
-            self.events.push((Place::Taken(self.taken.len(), index), deliveries));
-        }
-        Ok(accepted)
+    fn only_events_and_attempts(&self) -> bool {
+        self.tests.is_empty()
+            && self.wants.is_empty()
+            && self.released.is_empty()
+            && self.renewed.is_empty()
+            && self.ended.is_empty()
     }
 
     fn leased(&self, event: &Event, endpoint: EndpointId) -> Leased {
@@ -525,37 +431,6 @@ impl Group {
         }
         again
     }
-}
-
-/// The endpoints of each of these tenants that exists, as this transaction sees them; `None` where they are unreadable, which
-/// must not keep other tenants' events out.
-async fn current_endpoints(
-    store: &Store,
-    connection: &mut AnyConnection,
-    tenants: &[TenantId],
-) -> Result<HashMap<TenantId, Option<Arc<TenantEndpoints>>>, StoreError> {
-    let mut current = HashMap::with_capacity(tenants.len());
-    let at = Instant::now();
-    // On SQLite every change is made here, and none while this transaction writes: what is cached is the newest.
-    let cached = |tenant: &TenantId| store.catalog.newest(tenant).filter(|_| store.kind == Kind::Sqlite);
-    let mut unknown = Vec::new();
-    for tenant in tenants {
-        match cached(tenant) {
-            Some(endpoints) => drop(current.insert(tenant.clone(), Some(endpoints))),
-            None => unknown.push(tenant.clone()),
-        }
-    }
-    for (tenant, version) in batch::endpoints_versions(connection, &unknown).await? {
-        match store.endpoints_as_of(connection, &tenant, version, at).await {
-            Ok(endpoints) => drop(current.insert(tenant, Some(endpoints))),
-            Err(error @ StoreError::Unreadable { .. }) => {
-                tracing::error!(tenant.id = %tenant, error = &error as &dyn std::error::Error, "events are refused");
-                current.insert(tenant, None);
-            }
-            Err(error @ StoreError::Unavailable(_)) => return Err(error),
-        }
-    }
-    Ok(current)
 }
 
 /// When the next attempts are due.
