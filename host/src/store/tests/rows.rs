@@ -163,3 +163,17 @@ async fn a_repeated_event_is_told_from_new_ones_that_come_with_it() {
         assert_eq!((world.rows_of("events").await, world.rows_of("deliveries").await), (all, all));
     }
 }
+
+/// Requests with many deliveries are put off until they have a transaction for themselves; each gets one.
+#[tokio::test]
+async fn large_requests_and_small_ones_are_all_stored() {
+    let world = World::new().await;
+    world.endpoint().await;
+    let post = |numbers: std::ops::Range<usize>| async {
+        let room = std::sync::Arc::new(tokio::sync::Semaphore::new(1)).try_acquire_owned().unwrap();
+        world.writer.accept(numbers.map(event).collect(), room).await.unwrap().len()
+    };
+    let counts = tokio::join!(post(0..1), post(10_000..11_001), post(1..3), post(20_000..21_001), post(3..4));
+    assert_eq!(counts, (1, 1_001, 2, 1_001, 1));
+    assert_eq!((world.rows_of("events").await, world.rows_of("deliveries").await), (2_006, 2_006));
+}
