@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::pool::PoolConnectionMetadata;
-use sqlx::{AnyConnection, AnyPool, Connection};
+use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, Connection};
 use url::Url;
 
 use super::OpenError;
+use super::checkpoints::LOG_PAGES;
 use super::file::{self, Lock};
 use super::rows;
 
@@ -122,6 +123,8 @@ pub(super) struct Database {
     /// For the lists and the history that callers browse: however long they take, the host goes on.
     pub(super) browse: AnyPool,
     pub(super) write: AnyPool,
+    /// Folds the log of SQLite.
+    pub(super) checkpoints: Option<AnyPool>,
 }
 
 impl Database {
@@ -204,8 +207,8 @@ async fn open_sqlite(path: &Path) -> Result<Database, OpenError> {
     let mut first = connect_sqlite(&url("rwc")).await.map_err(failed)?;
     let migrated = migrate_sqlite(&mut first, &SQLITE).await;
     migrated.map_err(|error| not_migrated(path.display().to_string(), error))?;
-    let pool = |mode: &'static str, connections: u32| {
-        let pool = AnyPoolOptions::new()
+    let pool = |connections: u32, writes: bool| {
+        AnyPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(TURN)
             .max_lifetime(None)
@@ -214,18 +217,18 @@ async fn open_sqlite(path: &Path) -> Result<Database, OpenError> {
             .after_connect(move |connection, _| {
                 Box::pin(async move {
                     set_up_sqlite(connection).await?;
-                    if mode == "rwc" { rows::set_up(connection).await } else { Ok(()) }
+                    if writes { set_up_writer(connection).await } else { Ok(()) }
                 })
             })
-            .after_release(|connection, _| Box::pin(async { is_free(connection).await }));
-        let url = url(mode);
-        async move { pool.connect(&url).await.map_err(failed) }
+            .after_release(|connection, _| Box::pin(async { is_free(connection).await }))
     };
     // Opened after the migrations: a connection reads the planner's statistics, which those write, when it opens.
-    let write = pool("rwc", 1).await?;
-    let (read, browse) = (pool("ro", READERS).await?, pool("ro", READERS).await?);
+    let write = pool(1, true).connect(&url("rwc")).await.map_err(failed)?;
+    let reader = async || pool(READERS, false).connect(&url("ro")).await.map_err(failed);
+    let (read, browse) = (reader().await?, reader().await?);
+    let checkpoints = Some(pool(1, false).connect_lazy(&url("rw")).map_err(failed)?);
     first.close().await.map_err(failed)?;
-    Ok(Database { kind: Kind::Sqlite, read, browse, write })
+    Ok(Database { kind: Kind::Sqlite, read, browse, write, checkpoints })
 }
 
 /// One connection without a pool, which would try again whatever the reason, and not tell it in the end.
@@ -277,6 +280,13 @@ async fn set_up_sqlite(connection: &mut AnyConnection) -> Result<(), sqlx::Error
     Ok(())
 }
 
+/// What the connection that writes has besides.
+async fn set_up_writer(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+    let pages = AssertSqlSafe(format!("PRAGMA wal_autocheckpoint = {LOG_PAGES}"));
+    sqlx::query(pages).execute(&mut *connection).await?;
+    rows::set_up(connection).await
+}
+
 async fn open_postgres(url: &str, keys: &str) -> Result<Database, OpenError> {
     let place = place(url);
     let failed = |source| OpenError::Database { place: place.clone(), source };
@@ -317,7 +327,7 @@ async fn open_postgres(url: &str, keys: &str) -> Result<Database, OpenError> {
     };
     POSTGRES.run(&write).await.map_err(|error| not_migrated(place.clone(), error))?;
     let readers = || pool(READERS).connect_lazy_with(options.clone());
-    Ok(Database { kind: Kind::Postgres, read: readers(), browse: readers(), write })
+    Ok(Database { kind: Kind::Postgres, read: readers(), browse: readers(), write, checkpoints: None })
 }
 
 /// Whether pooled connections still carry anything.
