@@ -47,8 +47,8 @@ async fn every_statement_finds_its_rows_by_an_index() {
         {
             assert!(!plan.contains(&format!("Seq Scan on {table}")), "{plan}");
         }
-        // Nor does it read all that a tenant has.
-        if plan.contains("deliveries.id = v.") {
+        // Nor does it read all that a tenant has; where a group has no attempts, it reads nothing.
+        if plan.contains("deliveries.id = v.") && !plan.contains("One-Time Filter: false") {
             assert!(plan.contains("using deliveries_pkey"), "{plan}");
         }
         if plan.contains("CROSS JOIN events e ") {
