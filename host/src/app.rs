@@ -150,11 +150,6 @@ pub async fn start(config: Config, clock: Clock, program: &Path) -> anyhow::Resu
         writing_soft.run_until_cancelled(writing.watch_writing()).await;
         "the watch over writing"
     });
-    let (folding, folding_soft) = (store.clone(), soft.clone());
-    tasks.spawn(async move {
-        folding_soft.run_until_cancelled(folding.keep_log_folded()).await;
-        "the folding of SQLite's log"
-    });
     let (poll, poll_soft) = (deliver.clone(), soft.clone());
     tasks.spawn(async move {
         poll.poll(poll_soft).await;

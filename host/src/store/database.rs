@@ -7,11 +7,10 @@ use std::time::{Duration, Instant};
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::pool::PoolConnectionMetadata;
-use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, Connection};
+use sqlx::{AnyConnection, AnyPool, Connection};
 use url::Url;
 
 use super::OpenError;
-use super::checkpoints::LOG_PAGES;
 use super::file::{self, Lock};
 use super::rows;
 
@@ -123,8 +122,6 @@ pub(super) struct Database {
     /// For the lists and the history that callers browse: however long they take, the host goes on.
     pub(super) browse: AnyPool,
     pub(super) write: AnyPool,
-    /// Folds the log of SQLite.
-    pub(super) checkpoints: Option<AnyPool>,
 }
 
 impl Database {
@@ -207,8 +204,8 @@ async fn open_sqlite(path: &Path) -> Result<Database, OpenError> {
     let mut first = connect_sqlite(&url("rwc")).await.map_err(failed)?;
     let migrated = migrate_sqlite(&mut first, &SQLITE).await;
     migrated.map_err(|error| not_migrated(path.display().to_string(), error))?;
-    let pool = |connections: u32, writes: bool| {
-        AnyPoolOptions::new()
+    let pool = |mode: &'static str, connections: u32| {
+        let pool = AnyPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(TURN)
             .max_lifetime(None)
@@ -217,18 +214,18 @@ async fn open_sqlite(path: &Path) -> Result<Database, OpenError> {
             .after_connect(move |connection, _| {
                 Box::pin(async move {
                     set_up_sqlite(connection).await?;
-                    if writes { set_up_writer(connection).await } else { Ok(()) }
+                    if mode == "rwc" { rows::set_up(connection).await } else { Ok(()) }
                 })
             })
-            .after_release(|connection, _| Box::pin(async { is_free(connection).await }))
+            .after_release(|connection, _| Box::pin(async { is_free(connection).await }));
+        let url = url(mode);
+        async move { pool.connect(&url).await.map_err(failed) }
     };
     // Opened after the migrations: a connection reads the planner's statistics, which those write, when it opens.
-    let write = pool(1, true).connect(&url("rwc")).await.map_err(failed)?;
-    let reader = async || pool(READERS, false).connect(&url("ro")).await.map_err(failed);
-    let (read, browse) = (reader().await?, reader().await?);
-    let checkpoints = Some(pool(1, false).connect_lazy(&url("rw")).map_err(failed)?);
+    let write = pool("rwc", 1).await?;
+    let (read, browse) = (pool("ro", READERS).await?, pool("ro", READERS).await?);
     first.close().await.map_err(failed)?;
-    Ok(Database { kind: Kind::Sqlite, read, browse, write, checkpoints })
+    Ok(Database { kind: Kind::Sqlite, read, browse, write })
 }
 
 /// One connection without a pool, which would try again whatever the reason, and not tell it in the end.
@@ -280,13 +277,6 @@ async fn set_up_sqlite(connection: &mut AnyConnection) -> Result<(), sqlx::Error
     Ok(())
 }
 
-/// What the connection that writes has besides.
-async fn set_up_writer(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
-    let pages = AssertSqlSafe(format!("PRAGMA wal_autocheckpoint = {LOG_PAGES}"));
-    sqlx::query(pages).execute(&mut *connection).await?;
-    rows::set_up(connection).await
-}
-
 async fn open_postgres(url: &str, keys: &str) -> Result<Database, OpenError> {
     let place = place(url);
     let failed = |source| OpenError::Database { place: place.clone(), source };
@@ -327,7 +317,7 @@ async fn open_postgres(url: &str, keys: &str) -> Result<Database, OpenError> {
     };
     POSTGRES.run(&write).await.map_err(|error| not_migrated(place.clone(), error))?;
     let readers = || pool(READERS).connect_lazy_with(options.clone());
-    Ok(Database { kind: Kind::Postgres, read: readers(), browse: readers(), write, checkpoints: None })
+    Ok(Database { kind: Kind::Postgres, read: readers(), browse: readers(), write })
 }
 
 /// Whether pooled connections still carry anything.

@@ -9,7 +9,6 @@ mod backlog;
 mod backup;
 mod batch;
 mod catalog;
-mod checkpoints;
 mod components;
 mod database;
 mod deliveries;
@@ -48,7 +47,6 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use sqlx::{Any, AnyConnection, AnyPool, Transaction};
-use tokio::sync::Notify;
 
 use crate::clock::Clock;
 use crate::config::{KeyId, MasterKeys};
@@ -209,9 +207,6 @@ pub struct Store {
     read: AnyPool,
     browse: AnyPool,
     write: AnyPool,
-    checkpoints: Option<AnyPool>,
-    /// Told after each group.
-    committed: Notify,
     sealer: Sealer,
     catalog: Catalog,
     peers: Peers,
@@ -239,8 +234,6 @@ impl Store {
             read: database.read,
             browse: database.browse,
             write: database.write,
-            checkpoints: database.checkpoints,
-            committed: Notify::new(),
             sealer: Sealer::new(keys),
             catalog: Catalog::new(database.kind),
             peers: Peers::default(),
@@ -300,9 +293,6 @@ impl Store {
 
     /// Closes all connections, which folds the write-ahead log into the file, and lets another process serve it.
     pub async fn close(&self) {
-        if let Some(checkpoints) = &self.checkpoints {
-            checkpoints.close().await;
-        }
         self.read.close().await;
         self.browse.close().await;
         self.write.close().await;

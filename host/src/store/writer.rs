@@ -219,7 +219,6 @@ impl WriterTask {
         METRICS.committed(size, began.elapsed(), committed.is_ok());
         match committed {
             Ok(effects) => {
-                self.store.committed.notify_one();
                 *commands = group.answer(&self.store, effects);
                 Ok(())
             }

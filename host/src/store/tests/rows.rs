@@ -177,17 +177,3 @@ async fn large_requests_and_small_ones_are_all_stored() {
     assert_eq!(counts, (1, 1_001, 2, 1_001, 1));
     assert_eq!((world.rows_of("events").await, world.rows_of("deliveries").await), (2_006, 2_006));
 }
-
-/// The log is folded beside the writer, which does so only when it is long.
-#[tokio::test]
-async fn what_is_committed_is_folded_into_the_file() {
-    let world = World::new().await;
-    let file = world.folder.0.join("revnoxa.db");
-    let size = || std::fs::metadata(&file).unwrap().len();
-    let before = size();
-    let room = std::sync::Arc::new(tokio::sync::Semaphore::new(1)).try_acquire_owned().unwrap();
-    world.writer.accept((0..10_000).map(event).collect(), room).await.unwrap();
-    assert_eq!(size(), before);
-    world.store.fold_log().await.unwrap();
-    assert!(size() > before + 1_000_000, "{before} {}", size());
-}
