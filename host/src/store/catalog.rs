@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 
 use super::database::Kind;
 use crate::domain::endpoint::Endpoint;
+use crate::domain::event::EventType;
 use crate::domain::id::{EndpointId, TenantId};
 
 /// Endpoints cached at most, about 2 KiB each; beyond it the tenants longest unused are read again. Settings of plugins
@@ -39,6 +40,11 @@ pub(super) struct TenantEndpoints {
 }
 
 impl TenantEndpoints {
+    /// Those that want events of this type, whatever state they are in.
+    pub(super) fn wanting(&self, event_type: &EventType) -> impl Iterator<Item = &Endpoint> {
+        self.endpoints.iter().map(|endpoint| &**endpoint).filter(move |endpoint| endpoint.wants(event_type))
+    }
+
     /// `endpoints` by id, read no earlier than `at`.
     pub(super) fn new(version: i64, endpoints: Vec<Arc<Endpoint>>, at: Instant) -> Self {
         let attachments = endpoints.iter().flat_map(|endpoint| &endpoint.plugins);

@@ -204,7 +204,8 @@ async fn open_sqlite(path: &Path) -> Result<Database, OpenError> {
     let mut first = connect_sqlite(&url("rwc")).await.map_err(failed)?;
     let migrated = migrate_sqlite(&mut first, &SQLITE).await;
     migrated.map_err(|error| not_migrated(path.display().to_string(), error))?;
-    let pool = |mode: &'static str, connections: u32| {
+    let pool = |mode: &str, connections: u32| {
+        let writes = mode != "ro";
         let pool = AnyPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(TURN)
@@ -214,7 +215,7 @@ async fn open_sqlite(path: &Path) -> Result<Database, OpenError> {
             .after_connect(move |connection, _| {
                 Box::pin(async move {
                     set_up_sqlite(connection).await?;
-                    if mode == "rwc" { rows::set_up(connection).await } else { Ok(()) }
+                    if writes { rows::set_up(connection).await } else { Ok(()) }
                 })
             })
             .after_release(|connection, _| Box::pin(async { is_free(connection).await }));

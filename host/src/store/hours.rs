@@ -25,7 +25,7 @@ use crate::domain::id::{EndpointId, TenantId};
 /// Hours of endpoints with counts that are not written yet at most; of further ones nothing is counted until they are.
 pub(super) const UNWRITTEN: usize = 100_000;
 /// Hours written in one transaction, so that others get their turn to write in between.
-const CHUNK: usize = 32;
+const CHUNK: usize = 1_024;
 /// Between two writes.
 const PERIOD: Duration = Duration::from_secs(1);
 

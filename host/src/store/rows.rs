@@ -38,7 +38,8 @@ const ATTEMPT_COLUMNS: &[Column] = &[Integer, Integer, Text, Integer, Binary, In
 /// What comes before those where attempts have a statement of their own.
 const KEY_COLUMNS: &[Column] = &[Text, Text, Integer, Integer];
 
-/// All in one. Two that write attempts may meet on one delivery: it counts where its delivery is where this brings it.
+/// All in one. On SQLite, where attempts have a statement of their own, one counts if its delivery is where the statement before
+/// brings it.
 static WRITE: LazyLock<Sized> = LazyLock::new(|| {
     let sqlite = |rows: usize| {
         let values = |columns: &[Column]| values(Kind::Sqlite, columns.len(), rows);

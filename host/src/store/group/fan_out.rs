@@ -72,7 +72,7 @@ impl Group {
         let mut deliveries = 0;
         for (index, event) in events.iter().enumerate() {
             let endpoints = match endpoints.get(&event.tenant) {
-                Some(Some(endpoints)) => &endpoints.endpoints,
+                Some(Some(endpoints)) => endpoints,
                 Some(None) => return Err(AcceptError::Unavailable),
                 None => return Err(AcceptError::UnknownTenant(index)),
             };
@@ -88,7 +88,7 @@ impl Group {
                     continue;
                 }
             }
-            deliveries += endpoints.iter().filter(|endpoint| endpoint.wants(&event.event_type)).count();
+            deliveries += endpoints.wanting(&event.event_type).count();
             if deliveries > FAN_OUT_LIMIT {
                 return Err(AcceptError::TooManyDeliveries);
             }
@@ -102,9 +102,8 @@ impl Group {
                 continue;
             }
             let endpoints = endpoints.get(&event.tenant).and_then(Option::as_ref).expect("looked at above");
-            let wanting = endpoints.endpoints.iter().filter(|endpoint| endpoint.wants(&event.event_type));
             let before = self.deliveries.len();
-            for endpoint in wanting {
+            for endpoint in endpoints.wanting(&event.event_type) {
                 let leased = self.leased(event, endpoint.id);
                 let goes_to = match endpoint.state {
                     EndpointState::Active if lanes.reserve(&event.tenant, endpoint.id) => GoesTo::Lane,
@@ -156,9 +155,6 @@ async fn current_endpoints(
 
 /// How many deliveries these events make at most.
 fn deliveries_of(events: &[Event], endpoints: &Endpoints) -> usize {
-    let of = |event: &Event| {
-        let endpoints = endpoints.get(&event.tenant).and_then(Option::as_ref)?;
-        Some(endpoints.endpoints.iter().filter(|endpoint| endpoint.wants(&event.event_type)).count())
-    };
+    let of = |event: &Event| Some(endpoints.get(&event.tenant)?.as_ref()?.wanting(&event.event_type).count());
     events.iter().filter_map(of).sum()
 }

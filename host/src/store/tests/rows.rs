@@ -1,8 +1,9 @@
 //! Groups on SQLite that are one statement: all of it or nothing.
 
 use sqlx::{AnyConnection, Connection};
+use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Bytes, Timestamp, World, at};
+use super::{Arc, Bytes, Duration, NOW, Semaphore, Timestamp, World, at};
 use crate::domain::delivery::{Delivery, Leased};
 use crate::domain::event::Event;
 use crate::domain::id::{DeliveryId, EndpointId, EventId};
@@ -10,8 +11,6 @@ use crate::domain::outcome::{Answer, Outcome};
 use crate::store::batch::{Attempt, Finished, GoesTo, NewDelivery};
 use crate::store::database::SQLITE;
 use crate::store::rows::{Rows, set_up};
-
-const NOW: &str = "2026-03-01T12:00:00Z";
 
 async fn migrated() -> AnyConnection {
     sqlx::any::install_default_drivers();
@@ -24,6 +23,10 @@ async fn migrated() -> AnyConnection {
 async fn count(connection: &mut AnyConnection, table: &str) -> i64 {
     let text = sqlx::AssertSqlSafe(format!("SELECT COUNT(*) FROM {table}"));
     sqlx::query_scalar(text).fetch_one(connection).await.unwrap()
+}
+
+fn room() -> OwnedSemaphorePermit {
+    Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap()
 }
 
 fn event(number: usize) -> Event {
@@ -61,7 +64,7 @@ fn succeeded(leased: &Leased, now: Timestamp) -> Finished {
         next: Delivery::Succeeded { attempts: 1 },
         attempt: Some(Attempt {
             started_at: now,
-            outcome: Outcome { duration: std::time::Duration::from_millis(3), result: Ok(answer) },
+            outcome: Outcome { duration: Duration::from_millis(3), result: Ok(answer) },
             request_headers: "content-type: application/json\n".to_owned(),
             error: None,
         }),
@@ -152,7 +155,6 @@ async fn a_repeated_event_is_told_from_new_ones_that_come_with_it() {
         let world = World::new().await;
         world.endpoint().await;
         let named = |number| Event { fingerprint: Some([7; 32]), ..event(number) };
-        let room = || std::sync::Arc::new(tokio::sync::Semaphore::new(1)).try_acquire_owned().unwrap();
         let old = || (0..many).map(named).collect();
         let first = world.writer.accept(old(), room()).await.unwrap();
         let new = (many..2 * many).map(named).collect();
@@ -170,8 +172,7 @@ async fn large_requests_and_small_ones_are_all_stored() {
     let world = World::new().await;
     world.endpoint().await;
     let post = |numbers: std::ops::Range<usize>| async {
-        let room = std::sync::Arc::new(tokio::sync::Semaphore::new(1)).try_acquire_owned().unwrap();
-        world.writer.accept(numbers.map(event).collect(), room).await.unwrap().len()
+        world.writer.accept(numbers.map(event).collect(), room()).await.unwrap().len()
     };
     let counts = tokio::join!(post(0..1), post(10_000..11_001), post(1..3), post(20_000..21_001), post(3..4));
     assert_eq!(counts, (1, 1_001, 2, 1_001, 1));
