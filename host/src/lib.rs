@@ -39,7 +39,7 @@
 //! | 3 | [`deliver`] | dispatcher, attempt, test event |
 //! | 3 | [`retention`] | deletes old rows |
 //! | 2 | [`chain`] | an endpoint's plugins over an event |
-//! | 1 | [`store`] | the only sqlx, on SQLite and PostgreSQL; takes and returns domain types |
+//! | 1 | [`store`] | the only sqlx and rusqlite, on SQLite and PostgreSQL; takes and returns domain types |
 //! | 1 | [`outbound`] | the only HTTP client; answers an outcome, never an error |
 //! | 1 | [`traces`] | the only OpenTelemetry API: spans of posts and attempts |
 //! | 1 | [`plugins`] | the only wasmtime: compiles and runs components in a sandbox |
@@ -147,6 +147,7 @@ mod tests {
     fn the_libraries_of_one_room_stay_in_it() {
         let rooms = [
             ("sqlx::", "store"),
+            ("rusqlite", "store"),
             ("axum::", "http"),
             ("askama", "http"),
             ("reqwest::", "outbound"),

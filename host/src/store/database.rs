@@ -11,8 +11,8 @@ use sqlx::{AnyConnection, AnyPool, Connection};
 use url::Url;
 
 use super::OpenError;
+use super::direct::Direct;
 use super::file::{self, Lock};
-use super::rows;
 
 /// Connections of each of the two pools that read. On SQLite each costs a thread and about 2 MiB of page cache.
 const READERS: u32 = 3;
@@ -122,6 +122,8 @@ pub(super) struct Database {
     /// For the lists and the history that callers browse: however long they take, the host goes on.
     pub(super) browse: AnyPool,
     pub(super) write: AnyPool,
+    /// `None`: on PostgreSQL.
+    pub(super) direct: Option<Direct>,
 }
 
 impl Database {
@@ -205,19 +207,13 @@ async fn open_sqlite(path: &Path) -> Result<Database, OpenError> {
     let migrated = migrate_sqlite(&mut first, &SQLITE).await;
     migrated.map_err(|error| not_migrated(path.display().to_string(), error))?;
     let pool = |mode: &str, connections: u32| {
-        let writes = mode != "ro";
         let pool = AnyPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(TURN)
             .max_lifetime(None)
             .idle_timeout(None)
             .test_before_acquire(false)
-            .after_connect(move |connection, _| {
-                Box::pin(async move {
-                    set_up_sqlite(connection).await?;
-                    if writes { rows::set_up(connection).await } else { Ok(()) }
-                })
-            })
+            .after_connect(|connection, _| Box::pin(set_up_sqlite(connection)))
             .after_release(|connection, _| Box::pin(async { is_free(connection).await }));
         let url = url(mode);
         async move { pool.connect(&url).await.map_err(failed) }
@@ -226,7 +222,7 @@ async fn open_sqlite(path: &Path) -> Result<Database, OpenError> {
     let write = pool("rwc", 1).await?;
     let (read, browse) = (pool("ro", READERS).await?, pool("ro", READERS).await?);
     first.close().await.map_err(failed)?;
-    Ok(Database { kind: Kind::Sqlite, read, browse, write })
+    Ok(Database { kind: Kind::Sqlite, read, browse, write, direct: Some(Direct::new(path)) })
 }
 
 /// One connection without a pool, which would try again whatever the reason, and not tell it in the end.
@@ -318,7 +314,7 @@ async fn open_postgres(url: &str, keys: &str) -> Result<Database, OpenError> {
     };
     POSTGRES.run(&write).await.map_err(|error| not_migrated(place.clone(), error))?;
     let readers = || pool(READERS).connect_lazy_with(options.clone());
-    Ok(Database { kind: Kind::Postgres, read: readers(), browse: readers(), write })
+    Ok(Database { kind: Kind::Postgres, read: readers(), browse: readers(), write, direct: None })
 }
 
 /// Whether pooled connections still carry anything.

@@ -1,4 +1,4 @@
-//! The only user of sqlx: durable state on SQLite or PostgreSQL. Functions take and return domain types; rows stay here.
+//! The only user of sqlx and rusqlite: durable state on SQLite or PostgreSQL. Functions take and return domain types; rows stay here.
 //!
 //! Each statement has one text for both databases, but for the few that `database` and `batch` have twice. Events and
 //! attempts pass the group-commit writers, each of which commits many of them at once: one on SQLite, where all writes go
@@ -12,6 +12,7 @@ mod catalog;
 mod components;
 mod database;
 mod deliveries;
+mod direct;
 mod endpoints;
 mod event_types;
 mod events;
@@ -59,6 +60,7 @@ pub use batch::{Attempt, Finished};
 use catalog::Catalog;
 use database::{Database, Kind, PASS_WRITERS};
 pub use deliveries::{AttemptRecord, DeliveryHistory, DeliveryRecord, Filter, NotRestartable};
+use direct::Direct;
 pub use endpoints::{EndpointChange, Held, NewEndpoint};
 pub use event_types::{EventTypeRecord, Retired};
 pub use events::PastEvent;
@@ -207,6 +209,7 @@ pub struct Store {
     read: AnyPool,
     browse: AnyPool,
     write: AnyPool,
+    direct: Option<Direct>,
     sealer: Sealer,
     catalog: Catalog,
     peers: Peers,
@@ -234,6 +237,7 @@ impl Store {
             read: database.read,
             browse: database.browse,
             write: database.write,
+            direct: database.direct,
             sealer: Sealer::new(keys),
             catalog: Catalog::new(database.kind),
             peers: Peers::default(),
@@ -293,6 +297,9 @@ impl Store {
 
     /// Closes all connections, which folds the write-ahead log into the file, and lets another process serve it.
     pub async fn close(&self) {
+        if let Some(direct) = &self.direct {
+            direct.close();
+        }
         self.read.close().await;
         self.browse.close().await;
         self.write.close().await;

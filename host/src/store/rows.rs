@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use jiff::Timestamp;
-use sqlx::{AnyConnection, Connection, Row};
+use sqlx::{AnyConnection, Row};
 
 use super::StoreError;
 use super::batch::{Attempt, Finished, GoesTo, NewDelivery};
@@ -79,52 +79,6 @@ static WRITE: LazyLock<Sized> = LazyLock::new(|| {
 /// Where there is nothing but deliveries any more.
 static FAN_OUT: LazyLock<Sized> = LazyLock::new(|| Sized::padded(DELIVERIES, DELIVERY_COLUMNS, THERE));
 
-/// What [`COMMIT`] inserts into: a row has one of each of what there is to write. A trigger is the one place where SQLite takes
-/// several statements as one, and where one can end it.
-const GROUP_ROWS: [&str; 2] = [
-    "CREATE TEMP VIEW group_rows (
-         event_tenant, event_id, event_type, event_body, event_fingerprint, event_deliveries, event_at, event_trace,
-         new_tenant, new_id, new_endpoint, new_event, new_type, new_at, new_claimable_at, new_claim,
-         tenant, id, claim, state, attempts, failures, next_attempt_at, finished_at,
-         started_at, duration_ms, request_headers, status_code, response_body, response_truncated, error
-     ) AS SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-         NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL",
-    "CREATE TEMP TRIGGER write_group_rows INSTEAD OF INSERT ON group_rows BEGIN
-         INSERT INTO events (tenant_id, id, event_type, body, fingerprint, deliveries, created_at, trace)
-             SELECT NEW.event_tenant, NEW.event_id, NEW.event_type, NEW.event_body, NEW.event_fingerprint,
-                 NEW.event_deliveries, NEW.event_at, NEW.event_trace
-             WHERE NEW.event_tenant IS NOT NULL;
-         INSERT INTO deliveries (tenant_id, id, endpoint_id, event_id, event_type, state, attempts, failures,
-                 next_attempt_at, claimable_at, claim, created_at)
-             SELECT NEW.new_tenant, NEW.new_id, NEW.new_endpoint, NEW.new_event, NEW.new_type, 'pending', 0, 0, NEW.new_at,
-                 NEW.new_claimable_at, NEW.new_claim, NEW.new_at
-             WHERE NEW.new_tenant IS NOT NULL;
-         UPDATE deliveries SET state = NEW.state, attempts = NEW.attempts, failures = NEW.failures,
-                 next_attempt_at = NEW.next_attempt_at, claimable_at = NEW.next_attempt_at, finished_at = NEW.finished_at
-             WHERE tenant_id = NEW.tenant AND id = NEW.id AND claim = NEW.claim AND next_attempt_at IS NOT NULL;
-         SELECT RAISE(ABORT, 'a delivery is under another claim') WHERE NEW.tenant IS NOT NULL AND changes() = 0;
-         INSERT INTO attempts (tenant_id, delivery_id, number, started_at, duration_ms, request_headers, status_code,
-                 response_body, response_truncated, error)
-             SELECT NEW.tenant, NEW.id, NEW.attempts, NEW.started_at, NEW.duration_ms, NEW.request_headers,
-                 NEW.status_code, NEW.response_body, NEW.response_truncated, NEW.error
-             WHERE NEW.tenant IS NOT NULL;
-     END",
-];
-
-/// All of it on SQLite as a transaction of its own, as every statement is that stands alone.
-static COMMIT: LazyLock<Sized> = LazyLock::new(|| {
-    let columns = EVENT_COLUMNS.len() + DELIVERY_COLUMNS.len() + MOVE_COLUMNS.len() + ATTEMPT_COLUMNS.len();
-    Sized::alone(|rows| format!("INSERT INTO group_rows VALUES {}", values(Kind::Sqlite, columns, rows)))
-});
-
-/// For [`Rows::commit`], on each connection to SQLite that writes.
-pub(super) async fn set_up(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
-    for statement in GROUP_ROWS {
-        sqlx::query(statement).execute(&mut *connection).await?;
-    }
-    Ok(())
-}
-
 /// What a transaction writes.
 #[derive(Clone, Copy)]
 pub(super) struct Rows<'r> {
@@ -170,50 +124,6 @@ impl Rows<'_> {
         }
         let attempts = self.finished.iter().filter(|finished| finished.attempt.is_some()).count();
         Ok(written == (self.finished.len() + attempts) as u64)
-    }
-
-    /// The same in a transaction of its own, on SQLite, where each of `finished` has an attempt. `false`: nothing is written,
-    /// because not all could be.
-    pub(super) async fn commit(&self, connection: &mut AnyConnection, now: Timestamp) -> Result<bool, StoreError> {
-        let committed = match self.longest() {
-            0 => Ok(true),
-            1..=ROWS_LIMIT => self.commit_at_once(connection, now).await,
-            _ => self.commit_in_parts(connection, now).await,
-        };
-        match committed {
-            // Whatever it is, it comes again where all is looked at first.
-            Err(StoreError::Unavailable(sqlx::Error::Database(_))) => Ok(false),
-            committed => committed,
-        }
-    }
-
-    async fn commit_at_once(&self, connection: &mut AnyConnection, now: Timestamp) -> Result<bool, StoreError> {
-        let (mut query, rows) = COMMIT.fitting(Kind::Sqlite, self.longest());
-        for row in 0..rows {
-            query = match self.events.get(row) {
-                Some((event, deliveries)) => bind_event(query, event, *deliveries, now),
-                None => pad(query, EVENT_COLUMNS, 1),
-            };
-            query = match self.deliveries.get(row) {
-                Some(delivery) => bind_delivery(query, delivery, now),
-                None => pad(query, DELIVERY_COLUMNS, 1),
-            };
-            query = match self.finished.get(row) {
-                Some(finished) => bind_attempt(bind_move(query, finished, now), finished.attempt.as_ref()),
-                None => pad(pad(query, MOVE_COLUMNS, 1), ATTEMPT_COLUMNS, 1),
-            };
-        }
-        query.execute(&mut *connection).await?;
-        Ok(true)
-    }
-
-    async fn commit_in_parts(&self, connection: &mut AnyConnection, now: Timestamp) -> Result<bool, StoreError> {
-        let mut tx = connection.begin_with(Kind::Sqlite.begin()).await?;
-        let all = self.write(&mut tx, now).await?;
-        if all {
-            tx.commit().await?;
-        }
-        Ok(all)
     }
 
     /// Cut to what a statement takes.

@@ -58,12 +58,6 @@ impl Sized {
         }
     }
 
-    /// For SQLite only, and not within a transaction of ours: should it fail, SQLite undoes all of it.
-    pub(super) fn alone(text: impl Fn(usize) -> String) -> Self {
-        let sqlite = ROWS.iter().map(|rows| (*rows, text(*rows).into())).collect();
-        Self { sqlite, postgres: Vec::new(), padding: Vec::new() }
-    }
-
     /// The smallest with room for so many rows, and its size.
     pub(super) fn fitting(&self, kind: Kind, rows: usize) -> (Bound, usize) {
         let texts = self.texts(kind);

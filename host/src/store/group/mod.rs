@@ -9,7 +9,7 @@ use sqlx::{AnyConnection, Connection};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::batch::{self, Finished, GoesTo, KnownEvents, NewDelivery};
-use super::database::Kind;
+use super::direct::Direct;
 use super::failing::Judged;
 use super::leases::Lease;
 use super::rows::Rows;
@@ -198,12 +198,12 @@ impl Group {
         disable_after: SignedDuration,
     ) -> Result<Option<Effects>, StoreError> {
         if !self.look_first
-            && let Some(endpoints) = self.plain(store)
+            && let Some((direct, endpoints)) = self.plain(store)
         {
             self.take(store, &endpoints, &mut KnownEvents::new());
             let (events, finished) = (self.new_events(), self.finished.iter().collect::<Vec<_>>());
             let rows = Rows { events: &events, deliveries: &self.deliveries, finished: &finished };
-            if rows.commit(connection, self.now).await? {
+            if direct.commit(&rows, self.now) {
                 let recorded = (0..finished.len()).collect();
                 return Ok(Some(Effects { recorded, due: due(&finished), ..Effects::default() }));
             }
@@ -241,16 +241,17 @@ impl Group {
 
     /// Most groups hold nothing but events for endpoints that are known and attempts at ones that are well, and on SQLite need
     /// not look at the database before they write. Gives the endpoints of this one if it is such.
-    fn plain(&self, store: &Store) -> Option<Endpoints> {
+    fn plain<'s>(&self, store: &'s Store) -> Option<(&'s Direct, Endpoints)> {
         let sent = |finished: &Finished| finished.attempt.is_some() && !plugin_runs::to_record(finished);
-        if store.kind != Kind::Sqlite
-            || !self.only_events_and_attempts()
+        let direct = store.direct.as_ref()?;
+        if !self.only_events_and_attempts()
             || !self.finished.iter().all(sent)
             || !store.well.needs_no_note(self.finished.iter(), self.now)
         {
             return None;
         }
-        self.tenants().into_iter().map(|tenant| Some((tenant.clone(), Some(store.catalog.newest(tenant)?)))).collect()
+        let known = |tenant: &TenantId| Some((tenant.clone(), Some(store.catalog.newest(tenant)?)));
+        Some((direct, self.tenants().into_iter().map(known).collect::<Option<_>>()?))
     }
 
     fn tenants(&self) -> HashSet<&TenantId> {

@@ -2,6 +2,7 @@
 
 mod attachments;
 mod backlog;
+mod direct;
 mod events;
 mod failing;
 mod hours;
@@ -9,7 +10,7 @@ mod leases;
 mod migrations;
 mod plugins;
 mod rekey;
-mod rows;
+
 mod runs;
 mod sealed;
 mod sessions;

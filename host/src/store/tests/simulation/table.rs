@@ -117,7 +117,7 @@ impl Table {
     /// What a host that starts opens.
     pub(super) fn store(&self, clock: Clock, limits: Limits) -> Arc<Store> {
         let pool = || self.pool.clone();
-        let database = Database { kind: Kind::Sqlite, read: pool(), browse: pool(), write: pool() };
+        let database = Database { kind: Kind::Sqlite, read: pool(), browse: pool(), write: pool(), direct: None };
         Arc::new(Store::over(database, &keys(1, &[]), clock, Arc::new(Handover::new(limits))))
     }
 

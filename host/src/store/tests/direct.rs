@@ -1,6 +1,5 @@
-//! Groups on SQLite that are one statement: all of it or nothing.
+//! Groups on SQLite that read nothing: all of it or nothing.
 
-use sqlx::{AnyConnection, Connection};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Arc, Bytes, Duration, NOW, Semaphore, Timestamp, World, at};
@@ -9,20 +8,12 @@ use crate::domain::event::Event;
 use crate::domain::id::{DeliveryId, EndpointId, EventId};
 use crate::domain::outcome::{Answer, Outcome};
 use crate::store::batch::{Attempt, Finished, GoesTo, NewDelivery};
-use crate::store::database::SQLITE;
-use crate::store::rows::{Rows, set_up};
+use crate::store::rows::Rows;
 
-async fn migrated() -> AnyConnection {
-    sqlx::any::install_default_drivers();
-    let mut connection = AnyConnection::connect("sqlite::memory:").await.unwrap();
-    SQLITE.run(&mut connection).await.unwrap();
-    set_up(&mut connection).await.unwrap();
-    connection
-}
-
-async fn count(connection: &mut AnyConnection, table: &str) -> i64 {
-    let text = sqlx::AssertSqlSafe(format!("SELECT COUNT(*) FROM {table}"));
-    sqlx::query_scalar(text).fetch_one(connection).await.unwrap()
+impl World {
+    fn commit(&self, rows: &Rows<'_>) -> bool {
+        self.store.direct.as_ref().unwrap().commit(rows, self.clock.now())
+    }
 }
 
 fn room() -> OwnedSemaphorePermit {
@@ -77,46 +68,46 @@ fn succeeded(leased: &Leased, now: Timestamp) -> Finished {
 #[tokio::test]
 async fn all_of_it_is_written_however_many_statements_it_takes() {
     for events in [1, 3, 300] {
-        let (mut connection, now) = (migrated().await, at(NOW));
+        let (world, now) = (World::new().await, at(NOW));
         let posted: Vec<Event> = (0..events).map(event).collect();
         let endpoints = [EndpointId::new(now), EndpointId::new(now)];
         let deliveries: Vec<NewDelivery> =
             posted.iter().flat_map(|event| endpoints.map(|endpoint| delivery(event, endpoint, now))).collect();
         let events_of: Vec<(&Event, usize)> = posted.iter().map(|event| (event, 2)).collect();
         let new = Rows { events: &events_of, deliveries: &deliveries, finished: &[] };
-        assert!(new.commit(&mut connection, now).await.unwrap());
+        assert!(world.commit(&new));
 
         let finished: Vec<Finished> = deliveries.iter().map(|new| succeeded(&new.leased, now)).collect();
         let finished: Vec<&Finished> = finished.iter().collect();
         let ended = Rows { events: &[], deliveries: &[], finished: &finished };
-        assert!(ended.commit(&mut connection, now).await.unwrap());
+        assert!(world.commit(&ended));
         let of_each: Vec<(String, i64, i64, String, i64)> = sqlx::query_as(
             "SELECT d.state, d.attempts, d.finished_at, a.request_headers, a.status_code FROM deliveries d, attempts a
              WHERE a.tenant_id = d.tenant_id AND a.delivery_id = d.id AND a.number = 1 AND a.response_body = X''
                AND a.error IS NULL AND d.next_attempt_at IS NULL AND d.claimable_at IS NULL",
         )
-        .fetch_all(&mut connection)
+        .fetch_all(&world.store.write)
         .await
         .unwrap();
         let one = ("succeeded".to_owned(), 1, now.as_millisecond(), "content-type: application/json\n".to_owned(), 204);
         assert_eq!(of_each, vec![one; 2 * events]);
-        assert_eq!(count(&mut connection, "events").await, events as i64);
+        assert_eq!(world.rows_of("events").await, events as i64);
         let bodies: Vec<Vec<u8>> =
-            sqlx::query_scalar("SELECT body FROM events").fetch_all(&mut connection).await.unwrap();
+            sqlx::query_scalar("SELECT body FROM events").fetch_all(&world.store.write).await.unwrap();
         assert!(posted.iter().all(|event| bodies.iter().any(|body| **body == *event.body)));
     }
 }
 
 #[tokio::test]
 async fn nothing_is_written_where_a_delivery_was_taken_over() {
-    let (mut connection, now) = (migrated().await, at(NOW));
+    let (world, now) = (World::new().await, at(NOW));
     let (first, endpoint) = (event(0), EndpointId::new(now));
     let old = [delivery(&first, endpoint, now), delivery(&first, endpoint, now)];
     let new = Rows { events: &[(&first, 2)], deliveries: &old, finished: &[] };
-    assert!(new.commit(&mut connection, now).await.unwrap());
+    assert!(world.commit(&new));
     sqlx::query("UPDATE deliveries SET claim = 2 WHERE id = $1")
         .bind(old[1].leased.id.to_string())
-        .execute(&mut connection)
+        .execute(&world.store.write)
         .await
         .unwrap();
 
@@ -124,28 +115,28 @@ async fn nothing_is_written_where_a_delivery_was_taken_over() {
     let (held, lost) = (succeeded(&old[0].leased, now), succeeded(&old[1].leased, now));
     let mixed =
         Rows { events: &[(&second, 1)], deliveries: &[delivery(&second, endpoint, now)], finished: &[&held, &lost] };
-    assert!(!mixed.commit(&mut connection, now).await.unwrap());
-    assert_eq!(count(&mut connection, "events").await, 1);
-    assert_eq!(count(&mut connection, "deliveries WHERE state = 'pending'").await, 2);
-    assert_eq!(count(&mut connection, "attempts").await, 0);
+    assert!(!world.commit(&mixed));
+    assert_eq!(world.rows_of("events").await, 1);
+    assert_eq!(world.rows_of("deliveries WHERE state = 'pending'").await, 2);
+    assert_eq!(world.rows_of("attempts").await, 0);
 
     // The same without that one; it is not written a second time.
     let held = Rows { finished: &[&held], ..mixed };
-    assert!(held.commit(&mut connection, now).await.unwrap());
-    assert_eq!(count(&mut connection, "events").await, 2);
-    assert!(!held.commit(&mut connection, now).await.unwrap());
-    assert_eq!((count(&mut connection, "events").await, count(&mut connection, "attempts").await), (2, 1));
+    assert!(world.commit(&held));
+    assert_eq!(world.rows_of("events").await, 2);
+    assert!(!world.commit(&held));
+    assert_eq!((world.rows_of("events").await, world.rows_of("attempts").await), (2, 1));
 }
 
 #[tokio::test]
 async fn nothing_is_written_where_an_event_is_there_already() {
-    let (mut connection, now) = (migrated().await, at(NOW));
+    let world = World::new().await;
     let (first, second) = (event(0), event(1));
     let one = Rows { events: &[(&first, 0)], deliveries: &[], finished: &[] };
-    assert!(one.commit(&mut connection, now).await.unwrap());
+    assert!(world.commit(&one));
     let both = Rows { events: &[(&second, 0), (&first, 0)], deliveries: &[], finished: &[] };
-    assert!(!both.commit(&mut connection, now).await.unwrap());
-    assert_eq!(count(&mut connection, "events").await, 1);
+    assert!(!world.commit(&both));
+    assert_eq!(world.rows_of("events").await, 1);
 }
 
 /// The writer finds out by itself which events are new, however many there are.

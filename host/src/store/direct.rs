@@ -1,0 +1,153 @@
+//! SQLite on the writer's own thread. The driver has a thread for each connection, to which every statement goes with a copy of all
+//! it binds, and from which its result comes back: four statements a row are dearer that way than what they do. So most groups, which
+//! read nothing, are written here, by a connection beside the driver's.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, Error, OpenFlags, TransactionBehavior, params};
+
+use super::batch::{Finished, GoesTo, NewDelivery};
+use super::rows::{Rows, columns};
+use crate::domain::event::Event;
+
+const EVENT: &str = "INSERT INTO events (tenant_id, id, event_type, body, fingerprint, deliveries, created_at, trace)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+const DELIVERY: &str =
+    "INSERT INTO deliveries (tenant_id, id, endpoint_id, event_id, event_type, state, attempts, failures,
+        next_attempt_at, claimable_at, claim, created_at)
+    VALUES (?1, ?2, ?3, ?4, ?5, 'pending', 0, 0, ?6, ?7, ?8, ?6)";
+/// Not one that is under another claim by now.
+const MOVE: &str =
+    "UPDATE deliveries SET state = ?4, attempts = ?5, failures = ?6, next_attempt_at = ?7, claimable_at = ?7,
+        finished_at = ?8
+    WHERE tenant_id = ?1 AND id = ?2 AND claim = ?3 AND next_attempt_at IS NOT NULL";
+const ATTEMPT: &str = "INSERT INTO attempts (tenant_id, delivery_id, number, started_at, duration_ms, request_headers,
+        status_code, response_body, response_truncated, error)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+
+/// How long another process may hold the file's lock.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// A connection that is opened when it is first needed.
+pub(super) struct Direct {
+    path: PathBuf,
+    connection: Mutex<Option<Connection>>,
+}
+
+impl Direct {
+    pub(super) fn new(path: &Path) -> Self {
+        Self { path: path.to_owned(), connection: Mutex::new(None) }
+    }
+
+    /// Writes all of it in a transaction of its own, or nothing: `false`, because a delivery is under another claim by now, an
+    /// event or an attempt is there already, or the database failed. Each of `finished` must have an attempt.
+    ///
+    /// Blocks its thread. Whoever calls it holds the one connection of the pool that writes.
+    pub(super) fn commit(&self, rows: &Rows<'_>, now: Timestamp) -> bool {
+        let mut kept = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let committed = match kept.take().map_or_else(|| open(&self.path), Ok) {
+            Ok(mut connection) => {
+                let committed = write(&mut connection, rows, now);
+                // One that is in a transaction still, where its disk failed, is of no use any more.
+                *kept = Some(connection).filter(Connection::is_autocommit);
+                committed
+            }
+            Err(error) => Err(error),
+        };
+        match committed {
+            Ok(all) => all,
+            Err(error) => {
+                tracing::debug!(%error, "a group is not written as it is");
+                false
+            }
+        }
+    }
+
+    /// Closes the connection, should there be one.
+    pub(super) fn close(&self) {
+        *self.connection.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+fn open(path: &Path) -> Result<Connection, Error> {
+    // One thread at a time uses it: SQLite need not see to that.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY)?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    Ok(connection)
+}
+
+fn write(connection: &mut Connection, rows: &Rows<'_>, now: Timestamp) -> Result<bool, Error> {
+    // Rolled back when it is dropped.
+    let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    {
+        let mut insert = tx.prepare_cached(EVENT)?;
+        for (event, deliveries) in rows.events {
+            let Event { tenant, id, event_type, body, fingerprint, trace } = event;
+            let trace = trace.map(|trace| trace.to_string());
+            insert.execute(params![
+                tenant.as_str(),
+                id.as_str(),
+                event_type.as_str(),
+                &**body,
+                fingerprint.as_ref().map(|fingerprint| &fingerprint[..]),
+                *deliveries as i64,
+                now.as_millisecond(),
+                trace,
+            ])?;
+        }
+        let mut insert = tx.prepare_cached(DELIVERY)?;
+        for NewDelivery { leased, goes_to } in rows.deliveries {
+            let claimable_at = match goes_to {
+                GoesTo::Lane | GoesTo::Caller => leased.lease_until,
+                GoesTo::Table | GoesTo::Held => now,
+            };
+            insert.execute(params![
+                leased.tenant.as_str(),
+                leased.id.to_string(),
+                leased.endpoint.to_string(),
+                leased.event.as_str(),
+                leased.event_type.as_str(),
+                now.as_millisecond(),
+                claimable_at.as_millisecond(),
+                leased.claim,
+            ])?;
+        }
+        let (mut update, mut insert) = (tx.prepare_cached(MOVE)?, tx.prepare_cached(ATTEMPT)?);
+        for Finished { leased, next, attempt, .. } in rows.finished {
+            let (state, failures, next_attempt_at) = columns(*next);
+            let (tenant, id) = (leased.tenant.as_str(), leased.id.to_string());
+            let finished_at = next_attempt_at.is_none().then(|| now.as_millisecond());
+            let moved = update.execute(params![
+                tenant,
+                id,
+                leased.claim,
+                state,
+                next.attempts(),
+                failures,
+                next_attempt_at,
+                finished_at,
+            ])?;
+            let Some(attempt) = attempt.as_ref().filter(|_| moved == 1) else { return Ok(false) };
+            let answer = attempt.outcome.result.as_ref().ok();
+            insert.execute(params![
+                tenant,
+                id,
+                next.attempts(),
+                attempt.started_at.as_millisecond(),
+                i64::try_from(attempt.outcome.duration.as_millis()).unwrap_or(i64::MAX),
+                attempt.request_headers,
+                answer.map(|answer| answer.status),
+                answer.map(|answer| &*answer.body),
+                answer.is_some_and(|answer| answer.truncated),
+                attempt.error,
+            ])?;
+        }
+    }
+    tx.commit()?;
+    Ok(true)
+}
