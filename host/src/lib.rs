@@ -5,7 +5,8 @@
 //! 1. `POST /v1/events` becomes a [`ingest::NewEvent`]; [`ingest`] builds the final request body and puts it on the
 //!    group-commit writer of [`store`]. One transaction takes the events of many requests, adds one delivery for each
 //!    endpoint that wants them, and is committed with fsync; then all are answered 202, and the fresh deliveries, leased
-//!    already, are handed over to the [lanes](domain::lanes).
+//!    already, are handed over to the [lanes](domain::lanes). A request with many deliveries has several transactions on SQLite,
+//!    with others' in between; a start finishes what was begun.
 //! 2. [`deliver`] takes them from the lanes: the endpoint's plugins through [`chain`], sign, [`outbound::Outbound::post`], and the pure
 //!    [`Delivery::after`](domain::delivery::Delivery::after) tells what follows. The writer records attempt and next
 //!    state together.

@@ -25,6 +25,26 @@ async fn every_acknowledged_event_is_delivered_after_kill_9_at_random_moments() 
     load.check(crashes).await;
 }
 
+/// On SQLite its deliveries are made in several transactions.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_is_cut_short_by_kill_9_is_whole_when_it_is_posted_again() {
+    let machine = hasty(Machine::new());
+    let mut host = machine.serve().await;
+    let load = Load::on(&machine).await;
+    let (mut random, crashes) = (random(), rounds(6));
+    for crash in 0..crashes {
+        let (producer, key) = (load.producer(), format!("batch {crash}"));
+        let posting = tokio::spawn(async move { Load::batch(producer, &key, 300).await });
+        sleep(Duration::from_millis(random.random_range(5..120))).await;
+        host.kill9().await;
+        posting.await.unwrap();
+        host = machine.serve().await;
+        let events = Load::batch(load.producer(), &format!("batch {crash}"), 300).await.expect("the host lives");
+        let lost = load.lost(&events).await;
+        assert!(lost.is_empty(), "{} of {} events are not whole: {lost:?}", lost.len(), events.len());
+    }
+}
+
 /// What the kernel had and the disk had not is gone, all of it or some.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_acknowledged_event_is_delivered_after_power_cuts_at_random_moments() {

@@ -93,6 +93,22 @@ impl Load {
         }
     }
 
+    /// Posts so many events together, to whom the host knows by this key. `None`: it did not answer.
+    pub(crate) async fn batch(producer: Client, key: &str, events: usize) -> Option<Vec<Acknowledged>> {
+        let types = || TYPES.into_iter().cycle().take(events);
+        let event = |event_type| json!({"tenant": "acme", "type": event_type, "data": {"title": "Checkout is down"}});
+        let batch = json!({"events": types().map(event).collect::<Vec<_>>()});
+        let post = producer.request("POST", "/v1/events/batch").header("idempotency-key", key).json(&batch);
+        let reply = post.try_send().await.ok()?.expect(202);
+        let ids = reply["events"].as_array().unwrap().iter().map(|event| event["id"].as_str().unwrap().to_owned());
+        Some(ids.zip(types()).map(|(id, event_type)| Acknowledged { id, event_type }).collect())
+    }
+
+    /// Who posts.
+    pub(crate) fn producer(&self) -> Client {
+        self.producer.clone()
+    }
+
     /// How many events were acknowledged so far.
     pub(crate) fn acknowledged(&self) -> usize {
         self.acknowledged.lock().unwrap().len()

@@ -69,8 +69,8 @@ pub(super) enum GoesTo {
     Held,
 }
 
-/// What is stored of events by tenant and id: fingerprint and number of deliveries.
-pub(super) type KnownEvents = HashMap<(TenantId, EventId), (Option<Vec<u8>>, usize)>;
+/// What is stored of events by tenant and id: fingerprint and number of deliveries. `None`: some are still to be made.
+pub(super) type KnownEvents = HashMap<(TenantId, EventId), (Option<Vec<u8>>, Option<usize>)>;
 
 /// What is stored of the events that have these ids.
 pub(super) async fn existing_events(
@@ -91,7 +91,7 @@ pub(super) async fn existing_events(
             let (tenant, id): (String, String) = (row.try_get(0)?, row.try_get(1)?);
             let deliveries: i64 = row.try_get(3)?;
             let key = (parsed("events", "tenant_id", &id, &tenant)?, parsed("events", "id", &id, &id)?);
-            existing.insert(key, (row.try_get(2)?, usize::try_from(deliveries).unwrap_or(0)));
+            existing.insert(key, (row.try_get(2)?, usize::try_from(deliveries).ok()));
         }
     }
     Ok(existing)
@@ -396,7 +396,7 @@ mod tests {
             trace: None,
         };
         let delivery = NewDelivery { leased: late.clone(), goes_to: GoesTo::Lane };
-        let new = Rows { events: &[(&event, 1)], deliveries: &[delivery], finished: &[] };
+        let new = Rows { events: &[(&event, Some(1))], deliveries: &[delivery], finished: &[] };
         assert!(new.write(&mut connection, now).await.unwrap());
         let want = Want { tenant: late.tenant.clone(), endpoint: late.endpoint, credits: 5 };
         let (early, _) = claim(&mut connection, &want, now, lease_until).await.unwrap();

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, Error, OpenFlags, TransactionBehavior, params};
 
 use super::batch::{Finished, GoesTo, NewDelivery};
-use super::rows::{Rows, columns};
+use super::rows::{Rows, columns, count};
 use crate::domain::event::Event;
 
 const EVENT: &str = "INSERT INTO events (tenant_id, id, event_type, body, fingerprint, deliveries, created_at, trace)
@@ -95,7 +95,7 @@ fn write(connection: &mut Connection, rows: &Rows<'_>, now: Timestamp) -> Result
                 event_type.as_str(),
                 &**body,
                 fingerprint.as_ref().map(|fingerprint| &fingerprint[..]),
-                *deliveries as i64,
+                count(*deliveries),
                 now.as_millisecond(),
                 trace,
             ])?;

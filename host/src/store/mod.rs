@@ -266,7 +266,11 @@ impl Store {
         store.check_not_moving().await.map_err(|error| error.on(url))?;
         store.remind_of_rekey().await.map_err(|error| error.on(url))?;
         if let Some(lock) = &lock {
-            store.release_all_leases().await.map_err(|error| OpenError::from(error).on(url))?;
+            let made_free = async {
+                store.release_all_leases().await?;
+                store.complete_events().await
+            };
+            made_free.await.map_err(|error: StoreError| OpenError::from(error).on(url))?;
             lock.note_served()?;
         }
         store.lock = lock;

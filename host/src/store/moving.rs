@@ -94,6 +94,7 @@ impl Move {
         let id = marked.unwrap_or_else(|| Uuid::new_v4().to_string());
         sqlx::query("UPDATE installation SET moving = $1").bind(&id).execute(&from.write).await?;
         from.release_all_leases().await?;
+        from.complete_events().await?;
         let this = Self { from, to, _lock: lock };
         this.receive(&id).await?;
         Ok(this)

@@ -82,8 +82,8 @@ static FAN_OUT: LazyLock<Sized> = LazyLock::new(|| Sized::padded(DELIVERIES, DEL
 /// What a transaction writes.
 #[derive(Clone, Copy)]
 pub(super) struct Rows<'r> {
-    /// Each with its number of deliveries.
-    pub(super) events: &'r [(&'r Event, usize)],
+    /// Each with its number of deliveries; `None`: some are made later.
+    pub(super) events: &'r [(&'r Event, Option<usize>)],
     pub(super) deliveries: &'r [NewDelivery],
     pub(super) finished: &'r [&'r Finished],
 }
@@ -180,14 +180,14 @@ impl Rows<'_> {
     }
 }
 
-fn bind_event(query: Bound, event: &Event, deliveries: usize, now: Timestamp) -> Bound {
+fn bind_event(query: Bound, event: &Event, deliveries: Option<usize>, now: Timestamp) -> Bound {
     query
         .bind(event.tenant.to_string())
         .bind(event.id.to_string())
         .bind(event.event_type.to_string())
         .bind(event.body.to_vec())
         .bind(event.fingerprint.map(|fingerprint| fingerprint.to_vec()))
-        .bind(deliveries as i64)
+        .bind(count(deliveries))
         .bind(now.as_millisecond())
         .bind(event.trace.map(|trace| trace.to_string()))
 }
@@ -232,6 +232,11 @@ fn bind_attempt(query: Bound, attempt: Option<&Attempt>) -> Bound {
         .bind(answer.map(|answer| answer.body.to_vec()))
         .bind(attempt.map(|_| i64::from(answer.is_some_and(|answer| answer.truncated))))
         .bind(attempt.and_then(|attempt| attempt.error.clone()))
+}
+
+/// Column `deliveries` of an event.
+pub(super) fn count(deliveries: Option<usize>) -> i64 {
+    deliveries.map_or(-1, |deliveries| i64::try_from(deliveries).unwrap_or(i64::MAX))
 }
 
 /// Columns `state`, `failures` and `next_attempt_at`.

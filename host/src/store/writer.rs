@@ -51,7 +51,7 @@ impl Writer {
     /// `room` is kept until then.
     pub async fn accept(&self, events: Vec<Event>, room: OwnedSemaphorePermit) -> Result<Vec<Accepted>, AcceptError> {
         let (answer, answered) = oneshot::channel();
-        self.send(Command::Accept(Accept { events, _room: room, answer })).await;
+        self.send(Command::Accept(Accept { events, _room: room, answer, progress: None })).await;
         answered.await.unwrap_or(Err(AcceptError::Unavailable))
     }
 

@@ -1,26 +1,31 @@
 //! Events that were posted become rows: which are new, which endpoints want them.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
+use jiff::Timestamp;
 use sqlx::AnyConnection;
 
-use super::{Accept, AcceptError, Accepted, Group, Place};
-use crate::domain::endpoint::EndpointState;
+use super::{Accept, AcceptError, Accepted, Group, Place, Taken};
+use crate::domain::delivery::{Delivery, Leased};
+use crate::domain::endpoint::{Endpoint, EndpointState};
 use crate::domain::event::Event;
-use crate::domain::id::{EventId, TenantId};
+use crate::domain::id::{DeliveryId, EndpointId, EventId, TenantId};
+use crate::domain::lanes::Lanes;
 use crate::store::batch::{self, GoesTo, KnownEvents, NewDelivery};
 use crate::store::catalog::TenantEndpoints;
 use crate::store::database::Kind;
 use crate::store::{Store, StoreError};
 
-/// Deliveries of one request at most; each row costs memory and time in a transaction that all others wait for.
+/// Deliveries of one request at most: each costs memory, and time that others wait for.
 pub const FAN_OUT_LIMIT: usize = 100_000;
 /// New deliveries after which a transaction takes no further request.
 const DELIVERIES: usize = 10_000;
-/// A request that makes more deliveries has a transaction of its own: nobody else's is to take as long.
+/// A request that makes more deliveries is large: on PostgreSQL it has a transaction of its own, so that nobody else's takes as
+/// long; on SQLite, where nobody else writes meanwhile, it has several of so many.
 const LARGE: usize = 1_000;
+const LARGE_ON_SQLITE: usize = 256;
 
 /// Of each tenant that exists; `None` where they are unreadable, which must not keep other tenants' events out.
 pub(super) type Endpoints = HashMap<TenantId, Option<Arc<TenantEndpoints>>>;
@@ -41,23 +46,44 @@ impl Group {
             .map(|event| (event.tenant.clone(), event.id.clone()))
             .collect();
         let mut known = batch::existing_events(connection, &named).await?;
-        self.take(store, &endpoints, &mut known);
+        self.take_small(store, &endpoints, &mut known);
+        self.take_large(store, &endpoints, &mut known);
         Ok(())
     }
 
-    /// As many requests as go into one transaction; a large one only if there is nothing else.
-    pub(super) fn take(&mut self, store: &Store, endpoints: &Endpoints, known: &mut KnownEvents) {
-        let (mut large, small): (VecDeque<Accept>, VecDeque<Accept>) =
-            self.accepts.drain(..).partition(|accept| deliveries_of(&accept.events, endpoints) > LARGE);
-        let alone = small.is_empty() && !self.holds_others();
-        self.accepts = if alone { large.pop_front().into_iter().collect() } else { small };
+    /// As many small requests as go into one transaction. Not those that repeat an event whose deliveries are still being made:
+    /// they are answered when all are there.
+    pub(super) fn take_small(&mut self, store: &Store, endpoints: &Endpoints, known: &mut KnownEvents) {
+        let key = |event: &Event| (event.tenant.clone(), event.id.clone());
+        let begun = self.accepts.iter().filter(|accept| accept.progress.is_some());
+        let unfinished: HashSet<(TenantId, EventId)> = begun.flat_map(|accept| &accept.events).map(key).collect();
+        let waits = |accept: &Accept| {
+            !unfinished.is_empty() && accept.events.iter().any(|event| unfinished.contains(&key(event)))
+        };
+        let (mut later, small): (VecDeque<Accept>, VecDeque<Accept>) =
+            self.accepts.drain(..).partition(|accept| is_large(store, accept, endpoints) || waits(accept));
+        self.accepts = small;
         while self.deliveries.len() < DELIVERIES
             && let Some(accept) = self.accepts.pop_front()
         {
             let result = self.accept(store, &accept.events, endpoints, known);
-            self.taken.push((accept, result));
+            self.taken.push((accept, Taken::Answered(result)));
         }
-        self.accepts.append(&mut large);
+        self.accepts.append(&mut later);
+    }
+
+    /// A large request, or a part of one, if there is nothing else to do.
+    fn take_large(&mut self, store: &Store, endpoints: &Endpoints, known: &mut KnownEvents) {
+        if !self.taken.is_empty() || self.holds_others() {
+            return;
+        }
+        let begun = self.accepts.iter().position(|accept| accept.progress.is_some());
+        let Some(accept) = self.accepts.remove(begun.unwrap_or(0)) else { return };
+        let taken = match store.kind {
+            Kind::Sqlite => self.part(store, &accept, endpoints, known, LARGE_ON_SQLITE),
+            Kind::Postgres => self.accept(store, &accept.events, endpoints, known).map(|all| Taken::Answered(Ok(all))),
+        };
+        self.taken.push((accept, taken.unwrap_or_else(|error| Taken::Answered(Err(error)))));
     }
 
     fn accept(
@@ -67,7 +93,33 @@ impl Group {
         endpoints: &Endpoints,
         known: &mut KnownEvents,
     ) -> Result<Vec<Accepted>, AcceptError> {
-        // All or none: look at every event before the first is taken. Twins within the request are the request's own.
+        Self::check(events, endpoints, known)?;
+        let mut accepted = Vec::with_capacity(events.len());
+        let mut lanes = store.handover.lanes();
+        for (index, event) in events.iter().enumerate() {
+            let key = event.fingerprint.map(|_| (event.tenant.clone(), event.id.clone()));
+            if let Some((_, Some(deliveries))) = key.as_ref().and_then(|key| known.get(key)) {
+                accepted.push(Accepted { id: event.id.clone(), deliveries: *deliveries });
+                continue;
+            }
+            let endpoints = endpoints.get(&event.tenant).and_then(Option::as_ref).expect("looked at above");
+            let before = self.deliveries.len();
+            for endpoint in endpoints.wanting(&event.event_type) {
+                let goes_to = GoesTo::of(endpoint, &event.tenant, &mut lanes);
+                self.deliveries.push(NewDelivery { leased: self.leased(event, endpoint.id), goes_to });
+            }
+            let deliveries = self.deliveries.len() - before;
+            if let Some(key) = key {
+                known.insert(key, (event.fingerprint.map(|fingerprint| fingerprint.to_vec()), Some(deliveries)));
+            }
+            accepted.push(Accepted { id: event.id.clone(), deliveries });
+            self.events.push((Place::Taken(self.taken.len(), index), Some(deliveries)));
+        }
+        Ok(accepted)
+    }
+
+    /// Whether all events can be taken, before the first is: all or none. Twins within the request are the request's own.
+    pub(super) fn check(events: &[Event], endpoints: &Endpoints, known: &KnownEvents) -> Result<(), AcceptError> {
         let mut own: HashMap<(&TenantId, &EventId), [u8; 32]> = HashMap::new();
         let mut deliveries = 0;
         for (index, event) in events.iter().enumerate() {
@@ -83,9 +135,13 @@ impl Group {
                 if differs || twin.is_some_and(|twin| twin != fingerprint) {
                     return Err(AcceptError::Conflict(index));
                 }
-                // A repetition makes no deliveries, however many endpoints there are by now.
-                if stored.is_some() || twin.is_some() {
-                    continue;
+                match stored {
+                    // Left unfinished by a part that failed; a start finishes it.
+                    Some((_, None)) => return Err(AcceptError::Unavailable),
+                    // A repetition makes no deliveries, however many endpoints there are by now.
+                    Some((_, Some(_))) => continue,
+                    None if twin.is_some() => continue,
+                    None => {}
                 }
             }
             deliveries += endpoints.wanting(&event.event_type).count();
@@ -93,38 +149,43 @@ impl Group {
                 return Err(AcceptError::TooManyDeliveries);
             }
         }
-        let mut accepted = Vec::with_capacity(events.len());
-        let mut lanes = store.handover.lanes();
-        for (index, event) in events.iter().enumerate() {
-            let key = event.fingerprint.map(|_| (event.tenant.clone(), event.id.clone()));
-            if let Some((_, deliveries)) = key.as_ref().and_then(|key| known.get(key)) {
-                accepted.push(Accepted { id: event.id.clone(), deliveries: *deliveries });
-                continue;
-            }
-            let endpoints = endpoints.get(&event.tenant).and_then(Option::as_ref).expect("looked at above");
-            let before = self.deliveries.len();
-            for endpoint in endpoints.wanting(&event.event_type) {
-                let leased = self.leased(event, endpoint.id);
-                let goes_to = match endpoint.state {
-                    EndpointState::Active if lanes.reserve(&event.tenant, endpoint.id) => GoesTo::Lane,
-                    EndpointState::Active => GoesTo::Table,
-                    EndpointState::Disabled { .. } | EndpointState::Pending { .. } => GoesTo::Held,
-                };
-                self.deliveries.push(NewDelivery { leased, goes_to });
-            }
-            let deliveries = self.deliveries.len() - before;
-            if let Some(key) = key {
-                known.insert(key, (event.fingerprint.map(|fingerprint| fingerprint.to_vec()), deliveries));
-            }
-            accepted.push(Accepted { id: event.id.clone(), deliveries });
-            self.events.push((Place::Taken(self.taken.len(), index), deliveries));
+        Ok(())
+    }
+
+    pub(super) fn leased(&self, event: &Event, endpoint: EndpointId) -> Leased {
+        leased(event, endpoint, self.now, self.lease_until)
+    }
+}
+
+impl GoesTo {
+    pub(super) fn of(endpoint: &Endpoint, tenant: &TenantId, lanes: &mut Lanes) -> Self {
+        match endpoint.state {
+            EndpointState::Active if lanes.reserve(tenant, endpoint.id) => Self::Lane,
+            EndpointState::Active => Self::Table,
+            EndpointState::Disabled { .. } | EndpointState::Pending { .. } => Self::Held,
         }
-        Ok(accepted)
+    }
+}
+
+/// A new delivery, under its first lease.
+pub(super) fn leased(event: &Event, endpoint: EndpointId, now: Timestamp, lease_until: Timestamp) -> Leased {
+    Leased {
+        tenant: event.tenant.clone(),
+        id: DeliveryId::new(now),
+        endpoint,
+        event: event.id.clone(),
+        event_type: event.event_type.clone(),
+        body: event.body.clone(),
+        transformed: false,
+        delivery: Delivery::new(now),
+        claim: 1,
+        lease_until,
+        trace: event.trace,
     }
 }
 
 /// The endpoints of these tenants, as this transaction sees them.
-async fn current_endpoints(
+pub(super) async fn current_endpoints(
     store: &Store,
     connection: &mut AnyConnection,
     tenants: &[TenantId],
@@ -151,6 +212,15 @@ async fn current_endpoints(
         }
     }
     Ok(current)
+}
+
+/// Whether it needs a transaction of its own.
+fn is_large(store: &Store, Accept { events, progress, .. }: &Accept, endpoints: &Endpoints) -> bool {
+    let limit = match store.kind {
+        Kind::Sqlite => LARGE_ON_SQLITE,
+        Kind::Postgres => LARGE,
+    };
+    progress.is_some() || deliveries_of(events, endpoints) > limit
 }
 
 /// How many deliveries these events make at most.

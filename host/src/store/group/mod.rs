@@ -1,6 +1,7 @@
 //! The commands of one transaction of the writer: what they become in the database, and who learns of it.
 
 mod fan_out;
+mod parts;
 
 use std::collections::{HashSet, VecDeque};
 
@@ -16,11 +17,12 @@ use super::rows::Rows;
 use super::{Store, StoreError, failing, plugin_runs};
 use crate::domain::delivery::{Delivery, Leased};
 use crate::domain::event::Event;
-use crate::domain::id::{DeliveryId, EndpointId, EventId, TenantId};
+use crate::domain::id::{EndpointId, EventId, TenantId};
 use crate::domain::lanes::{Remaining, Want};
 use crate::telemetry::METRICS;
 use fan_out::Endpoints;
 pub use fan_out::FAN_OUT_LIMIT;
+use parts::Progress;
 
 /// One event as accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +56,15 @@ pub(super) struct Accept {
     /// The caller's bound on what waits: given back when this is done, not when the caller goes away.
     pub(super) _room: OwnedSemaphorePermit,
     pub(super) answer: oneshot::Sender<Result<Vec<Accepted>, AcceptError>>,
+    /// `None`: nothing of it is written yet.
+    pub(super) progress: Option<Progress>,
+}
+
+/// What a transaction comes to for a request.
+enum Taken {
+    Answered(Result<Vec<Accepted>, AcceptError>),
+    /// The rest is for later ones.
+    Part(Progress),
 }
 
 pub(super) enum Command {
@@ -107,8 +118,8 @@ pub(super) struct Group {
     lease_until: Timestamp,
     /// In the order they came; what is left after [`Group::fan_out`] is for the next transaction.
     accepts: VecDeque<Accept>,
-    /// Those of this transaction, each with what it is to be told once the commit is through.
-    taken: Vec<(Accept, Result<Vec<Accepted>, AcceptError>)>,
+    /// Those of this transaction, each with what comes of it once the commit is through.
+    taken: Vec<(Accept, Taken)>,
     tests: Vec<Test>,
     /// What each of `tests` is to be told.
     tested: Vec<Option<Leased>>,
@@ -126,8 +137,10 @@ pub(super) struct Group {
     renewed: Vec<Lease>,
     ended: Vec<Lease>,
     /// As in [`Rows`].
-    events: Vec<(Place, usize)>,
+    events: Vec<(Place, Option<usize>)>,
     deliveries: Vec<NewDelivery>,
+    /// Events that were written before and have all their deliveries now: how many.
+    completed: Vec<(TenantId, EventId, usize)>,
 }
 
 struct Test {
@@ -165,6 +178,7 @@ impl Group {
             ended: Vec::new(),
             events: Vec::new(),
             deliveries: Vec::new(),
+            completed: Vec::new(),
         };
         commands.for_each(|command| group.add(command));
         group
@@ -200,15 +214,18 @@ impl Group {
         if !self.look_first
             && let Some((direct, endpoints)) = self.plain(store)
         {
-            self.take(store, &endpoints, &mut KnownEvents::new());
+            self.take_small(store, &endpoints, &mut KnownEvents::new());
             let (events, finished) = (self.new_events(), self.finished.iter().collect::<Vec<_>>());
             let rows = Rows { events: &events, deliveries: &self.deliveries, finished: &finished };
-            if direct.commit(&rows, self.now) {
-                let recorded = (0..finished.len()).collect();
-                return Ok(Some(Effects { recorded, due: due(&finished), ..Effects::default() }));
+            // Where nothing is taken, there are large requests only.
+            if !self.taken.is_empty() || !finished.is_empty() {
+                if direct.commit(&rows, self.now) {
+                    let recorded = (0..finished.len()).collect();
+                    return Ok(Some(Effects { recorded, due: due(&finished), ..Effects::default() }));
+                }
+                self.look_first = true;
+                return Ok(None);
             }
-            self.look_first = true;
-            return Ok(None);
         }
         let mut tx = connection.begin_with(store.kind.begin_group()).await?;
         let mut effects = Effects::default();
@@ -225,6 +242,7 @@ impl Group {
             self.look_first = true;
             return Ok(None);
         }
+        parts::complete(&mut tx, &self.completed).await?;
         effects.due = due(&moved);
         batch::release(&mut tx, &self.released).await?;
         effects.renewed = batch::renew(&mut tx, &self.renewed, self.lease_until).await?;
@@ -259,7 +277,7 @@ impl Group {
     }
 
     /// To be inserted, each with its number of deliveries.
-    fn new_events(&self) -> Vec<(&Event, usize)> {
+    fn new_events(&self) -> Vec<(&Event, Option<usize>)> {
         self.events.iter().map(|(place, deliveries)| (self.event(*place), *deliveries)).collect()
     }
 
@@ -282,7 +300,7 @@ impl Group {
             let leased = exists.map(|_| self.leased(event, *endpoint));
             if let Some(leased) = leased.clone() {
                 self.deliveries.push(NewDelivery { leased, goes_to: GoesTo::Caller });
-                self.events.push((Place::Test(index), 1));
+                self.events.push((Place::Test(index), Some(1)));
             }
             self.tested.push(leased);
         }
@@ -300,22 +318,6 @@ impl Group {
             && self.released.is_empty()
             && self.renewed.is_empty()
             && self.ended.is_empty()
-    }
-
-    fn leased(&self, event: &Event, endpoint: EndpointId) -> Leased {
-        Leased {
-            tenant: event.tenant.clone(),
-            id: DeliveryId::new(self.now),
-            endpoint,
-            event: event.id.clone(),
-            event_type: event.event_type.clone(),
-            body: event.body.clone(),
-            transformed: false,
-            delivery: Delivery::new(self.now),
-            claim: 1,
-            lease_until: self.lease_until,
-            trace: event.trace,
-        }
     }
 
     /// After the commit: everyone learns what came of it. Gives what was too much for one transaction, and what this host
@@ -357,8 +359,12 @@ impl Group {
         }
         store.handover.wake.notify_one();
         // Whoever no longer waits for its answer has gone; what it asked for is done all the same.
-        for (accept, result) in self.taken {
-            let _ = accept.answer.send(result);
+        let mut unfinished = Vec::new();
+        for (accept, taken) in self.taken {
+            match taken {
+                Taken::Answered(result) => drop(accept.answer.send(result)),
+                Taken::Part(progress) => unfinished.push(Accept { progress: Some(progress), ..accept }),
+            }
         }
         for (test, leased) in self.tests.into_iter().zip(self.tested) {
             let _ = test.answer.send(leased);
@@ -367,7 +373,7 @@ impl Group {
             let _ = done.send(());
         }
         let left_behind = Some(left_behind).filter(|leased| !leased.is_empty()).map(Command::Release);
-        self.accepts.into_iter().map(Command::Accept).chain(left_behind).collect()
+        unfinished.into_iter().chain(self.accepts).map(Command::Accept).chain(left_behind).collect()
     }
 
     /// For operators.
@@ -395,6 +401,7 @@ impl Group {
             }
         }
         self.events.clear();
+        self.completed.clear();
         self.tested.clear();
         self.claimed.clear();
         for (accept, _) in self.taken.drain(..).rev() {
@@ -402,7 +409,7 @@ impl Group {
         }
     }
 
-    /// After a failure: promises are taken back, events refused. Gives what must be tried again.
+    /// After a failure: promises are taken back, events refused, but those of which some is written. Gives what must be tried again.
     pub(super) fn undo(mut self, store: &Store) -> Vec<Command> {
         // Should the commit be through all the same, these leases are ours, and nobody works on them.
         let fresh = self.deliveries.iter().filter(|new| matches!(new.goes_to, GoesTo::Lane | GoesTo::Caller));
@@ -416,10 +423,14 @@ impl Group {
             }
         }
         store.handover.wake.notify_one();
-        for accept in self.accepts {
-            let _ = accept.answer.send(Err(AcceptError::Unavailable));
-        }
         let mut again: Vec<Command> = Vec::with_capacity(self.finished.len() + 1);
+        for accept in self.accepts {
+            if accept.progress.is_some() {
+                again.push(Command::Accept(accept));
+            } else {
+                let _ = accept.answer.send(Err(AcceptError::Unavailable));
+            }
+        }
         let mut room = self.room;
         let records = self.finished.into_iter().map(|finished| Command::Record {
             finished: Box::new(finished),

@@ -1,11 +1,9 @@
 //! Groups on SQLite that read nothing: all of it or nothing.
 
-use tokio::sync::OwnedSemaphorePermit;
-
-use super::{Arc, Bytes, Duration, NOW, Semaphore, Timestamp, World, at};
+use super::{Bytes, Duration, NOW, Timestamp, World, at, numbered_event as event, room};
 use crate::domain::delivery::{Delivery, Leased};
 use crate::domain::event::Event;
-use crate::domain::id::{DeliveryId, EndpointId, EventId};
+use crate::domain::id::{DeliveryId, EndpointId};
 use crate::domain::outcome::{Answer, Outcome};
 use crate::store::batch::{Attempt, Finished, GoesTo, NewDelivery};
 use crate::store::rows::Rows;
@@ -13,21 +11,6 @@ use crate::store::rows::Rows;
 impl World {
     fn commit(&self, rows: &Rows<'_>) -> bool {
         self.store.direct.as_ref().unwrap().commit(rows, self.clock.now())
-    }
-}
-
-fn room() -> OwnedSemaphorePermit {
-    Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap()
-}
-
-fn event(number: usize) -> Event {
-    Event {
-        tenant: "acme".parse().unwrap(),
-        id: format!("event-{number}").parse::<EventId>().unwrap(),
-        event_type: "incident.created".parse().unwrap(),
-        body: Bytes::from(format!("{{\"number\":{number}}}")),
-        fingerprint: None,
-        trace: None,
     }
 }
 
@@ -73,7 +56,7 @@ async fn all_of_it_is_written_however_many_statements_it_takes() {
         let endpoints = [EndpointId::new(now), EndpointId::new(now)];
         let deliveries: Vec<NewDelivery> =
             posted.iter().flat_map(|event| endpoints.map(|endpoint| delivery(event, endpoint, now))).collect();
-        let events_of: Vec<(&Event, usize)> = posted.iter().map(|event| (event, 2)).collect();
+        let events_of: Vec<_> = posted.iter().map(|event| (event, Some(2))).collect();
         let new = Rows { events: &events_of, deliveries: &deliveries, finished: &[] };
         assert!(world.commit(&new));
 
@@ -103,7 +86,7 @@ async fn nothing_is_written_where_a_delivery_was_taken_over() {
     let (world, now) = (World::new().await, at(NOW));
     let (first, endpoint) = (event(0), EndpointId::new(now));
     let old = [delivery(&first, endpoint, now), delivery(&first, endpoint, now)];
-    let new = Rows { events: &[(&first, 2)], deliveries: &old, finished: &[] };
+    let new = Rows { events: &[(&first, Some(2))], deliveries: &old, finished: &[] };
     assert!(world.commit(&new));
     sqlx::query("UPDATE deliveries SET claim = 2 WHERE id = $1")
         .bind(old[1].leased.id.to_string())
@@ -113,8 +96,11 @@ async fn nothing_is_written_where_a_delivery_was_taken_over() {
 
     let second = event(1);
     let (held, lost) = (succeeded(&old[0].leased, now), succeeded(&old[1].leased, now));
-    let mixed =
-        Rows { events: &[(&second, 1)], deliveries: &[delivery(&second, endpoint, now)], finished: &[&held, &lost] };
+    let mixed = Rows {
+        events: &[(&second, Some(1))],
+        deliveries: &[delivery(&second, endpoint, now)],
+        finished: &[&held, &lost],
+    };
     assert!(!world.commit(&mixed));
     assert_eq!(world.rows_of("events").await, 1);
     assert_eq!(world.rows_of("deliveries WHERE state = 'pending'").await, 2);
@@ -132,9 +118,9 @@ async fn nothing_is_written_where_a_delivery_was_taken_over() {
 async fn nothing_is_written_where_an_event_is_there_already() {
     let world = World::new().await;
     let (first, second) = (event(0), event(1));
-    let one = Rows { events: &[(&first, 0)], deliveries: &[], finished: &[] };
+    let one = Rows { events: &[(&first, Some(0))], deliveries: &[], finished: &[] };
     assert!(world.commit(&one));
-    let both = Rows { events: &[(&second, 0), (&first, 0)], deliveries: &[], finished: &[] };
+    let both = Rows { events: &[(&second, Some(0)), (&first, Some(0))], deliveries: &[], finished: &[] };
     assert!(!world.commit(&both));
     assert_eq!(world.rows_of("events").await, 1);
 }
@@ -155,17 +141,4 @@ async fn a_repeated_event_is_told_from_new_ones_that_come_with_it() {
         let all = 2 * i64::try_from(many).unwrap();
         assert_eq!((world.rows_of("events").await, world.rows_of("deliveries").await), (all, all));
     }
-}
-
-/// Requests with many deliveries are put off until they have a transaction for themselves; each gets one.
-#[tokio::test]
-async fn large_requests_and_small_ones_are_all_stored() {
-    let world = World::new().await;
-    world.endpoint().await;
-    let post = |numbers: std::ops::Range<usize>| async {
-        world.writer.accept(numbers.map(event).collect(), room()).await.unwrap().len()
-    };
-    let counts = tokio::join!(post(0..1), post(10_000..11_001), post(1..3), post(20_000..21_001), post(3..4));
-    assert_eq!(counts, (1, 1_001, 2, 1_001, 1));
-    assert_eq!((world.rows_of("events").await, world.rows_of("deliveries").await), (2_006, 2_006));
 }

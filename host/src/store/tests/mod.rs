@@ -8,9 +8,9 @@ mod failing;
 mod hours;
 mod leases;
 mod migrations;
+mod parts;
 mod plugins;
 mod rekey;
-
 mod runs;
 mod sealed;
 mod sessions;
@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{Handover, NewEndpoint, OpenError, PageRequest, Store, Writer, WriterTask};
@@ -167,6 +167,21 @@ impl World {
 
 fn attachment(plugin: &PluginName, version: Version, settings: &str) -> Attachment {
     Attachment { plugin: plugin.clone(), version, rollout: None, settings: settings.into(), on_error: OnError::Retry }
+}
+
+fn numbered_event(number: usize) -> Event {
+    Event {
+        tenant: "acme".parse().unwrap(),
+        id: format!("event-{number}").parse().unwrap(),
+        event_type: "incident.created".parse().unwrap(),
+        body: Bytes::from(format!("{{\"number\":{number}}}")),
+        fingerprint: None,
+        trace: None,
+    }
+}
+
+fn room() -> OwnedSemaphorePermit {
+    Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap()
 }
 
 fn all<K>() -> PageRequest<K> {

@@ -231,7 +231,7 @@ impl<'l> World<'l> {
         self.waiting.push((number, answered));
         let events = self.plan.postings[number].events.clone();
         let room = self.room.clone().try_acquire_owned().expect("there is room for all");
-        self.send(h, Command::Accept(Accept { events, _room: room, answer }));
+        self.send(h, Command::Accept(Accept { events, _room: room, answer, progress: None }));
     }
 
     /// What the producers hear.
