@@ -28,6 +28,8 @@ pub(super) const LANE_DEPTH: usize = 4;
 pub(super) const TOTAL_DEPTH: usize = 8;
 /// Claims wait until this part of all places is free: a claim of one row costs nearly as much as one of many.
 pub(super) const LUMP: usize = 64;
+/// Claims under way at once: each is a few statements in a transaction that others wait for.
+pub(super) const CLAIMS: usize = 16;
 /// Lanes looked at in vain before a pass over the backlogs ends: those of one tenant that has its share may be many.
 pub(super) const LOOKS: usize = 64;
 /// Idle lanes kept for what they tell of their endpoints, about 200 bytes each; beyond it they are forgotten.
