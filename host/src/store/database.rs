@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::pool::PoolConnectionMetadata;
-use sqlx::{AnyConnection, AnyPool, Connection};
+use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, Connection};
 use url::Url;
 
 use super::OpenError;
@@ -31,6 +31,10 @@ const BREATH: Duration = Duration::from_millis(20);
 /// How long a connection has for its answer when it leaves its pool and when it goes back; one that hangs is closed. Leaves
 /// time for a new one within [`CONNECT`].
 const ANSWER: Duration = Duration::from_millis(700);
+/// Pages that SQLite's write-ahead log has when it is folded into the file, which all that write wait for: at 500 events a second
+/// one in a hundred waited 10 ms with the one and 23 ms with the other; at full load the other saves a tenth of all work.
+pub(super) const FOLD_OFTEN: u32 = 250;
+pub(super) const FOLD_SELDOM: u32 = 1_000;
 /// Statements kept prepared on each connection to PostgreSQL: those of [`batch`](super::batch) come in several sizes.
 const STATEMENTS: &str = "256";
 
@@ -271,6 +275,8 @@ async fn set_up_sqlite(connection: &mut AnyConnection) -> Result<(), sqlx::Error
     for pragma in ["PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "PRAGMA busy_timeout = 5000"] {
         sqlx::query(pragma).execute(&mut *connection).await?;
     }
+    let fold = AssertSqlSafe(format!("PRAGMA wal_autocheckpoint = {FOLD_OFTEN}"));
+    sqlx::query(fold).execute(&mut *connection).await?;
     Ok(())
 }
 

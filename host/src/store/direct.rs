@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, Error, OpenFlags, TransactionBehavior, params};
 
 use super::batch::{Finished, GoesTo, NewDelivery};
+use super::database::{FOLD_OFTEN, FOLD_SELDOM};
 use super::rows::{Rows, columns, count};
 use crate::domain::event::Event;
 
@@ -28,13 +29,21 @@ const ATTEMPT: &str = "INSERT INTO attempts (tenant_id, delivery_id, number, sta
         status_code, response_body, response_truncated, error)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
 
+/// Rows of a group, from which on there is so much to do that it is better to save work than to keep waits short.
+const BUSY_ROWS: usize = 64;
 /// How long another process may hold the file's lock.
 const BUSY: Duration = Duration::from_secs(5);
 
 /// A connection that is opened when it is first needed.
 pub(super) struct Direct {
     path: PathBuf,
-    connection: Mutex<Option<Connection>>,
+    connection: Mutex<Option<Open>>,
+}
+
+struct Open {
+    connection: Connection,
+    /// The log is folded into the file when it has so many pages.
+    fold_at: u32,
 }
 
 impl Direct {
@@ -49,10 +58,10 @@ impl Direct {
     pub(super) fn commit(&self, rows: &Rows<'_>, now: Timestamp) -> bool {
         let mut kept = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         let committed = match kept.take().map_or_else(|| open(&self.path), Ok) {
-            Ok(mut connection) => {
-                let committed = write(&mut connection, rows, now);
+            Ok(mut open) => {
+                let committed = open.fold_for(rows).and_then(|()| write(&mut open.connection, rows, now));
                 // One that is in a transaction still, where its disk failed, is of no use any more.
-                *kept = Some(connection).filter(Connection::is_autocommit);
+                *kept = Some(open).filter(|open| open.connection.is_autocommit());
                 committed
             }
             Err(error) => Err(error),
@@ -72,13 +81,26 @@ impl Direct {
     }
 }
 
-fn open(path: &Path) -> Result<Connection, Error> {
+impl Open {
+    /// All that write wait meanwhile. With a longer log it is done less often and, because the same pages are in it again and
+    /// again, for less in all, but takes longer each time.
+    fn fold_for(&mut self, rows: &Rows<'_>) -> Result<(), Error> {
+        let fold_at = if rows.count() >= BUSY_ROWS { FOLD_SELDOM } else { FOLD_OFTEN };
+        if self.fold_at != fold_at {
+            self.connection.pragma_update(None, "wal_autocheckpoint", fold_at)?;
+            self.fold_at = fold_at;
+        }
+        Ok(())
+    }
+}
+
+fn open(path: &Path) -> Result<Open, Error> {
     // One thread at a time uses it: SQLite need not see to that.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;
     connection.pragma_update(None, "synchronous", "FULL")?;
-    Ok(connection)
+    Ok(Open { connection, fold_at: 0 })
 }
 
 fn write(connection: &mut Connection, rows: &Rows<'_>, now: Timestamp) -> Result<bool, Error> {

@@ -143,6 +143,11 @@ impl Rows<'_> {
         })
     }
 
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.events.len() + self.deliveries.len() + self.finished.len()
+    }
+
     fn longest(&self) -> usize {
         self.events.len().max(self.deliveries.len()).max(self.finished.len())
     }
