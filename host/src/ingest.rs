@@ -127,7 +127,11 @@ impl Ingest {
         let stored = async {
             let size_kib = u32::try_from(size_kib).unwrap_or(u32::MAX);
             let room = self.room.clone().acquire_many_owned(size_kib).await.map_err(|_| AcceptError::Unavailable)?;
-            self.writer.accept(self.finish(events, idempotency_key, trace), room).await
+            let events = self.finish(events, idempotency_key, trace);
+            for of_tenant in events.chunk_by(|a, b| a.tenant == b.tenant) {
+                self.store.read_ahead(&of_tenant[0].tenant).await.map_err(|_| AcceptError::Unavailable)?;
+            }
+            self.writer.accept(events, room).await
         };
         match tokio::time::timeout(self.store.patience(), stored).await {
             Ok(Ok(accepted)) => Ok(Taken { accepted, standing }),

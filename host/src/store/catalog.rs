@@ -25,6 +25,8 @@ const ENDPOINTS_CACHED: u64 = 50_000;
 const ENDPOINT_BYTES: usize = 2 * 1024;
 /// How long a tenant's endpoints are used without a look whether another host changed them.
 const AGE: Duration = Duration::from_millis(250);
+/// Whole tenants read at once: more than one, for some have few endpoints and some thousands.
+const READERS_AT_ONCE: usize = 2;
 /// A type retired on another host is refused here after this.
 const EVENT_TYPES_AGE: Duration = Duration::from_secs(1);
 
@@ -98,7 +100,7 @@ pub(super) struct Catalog {
     /// Whether other hosts change what is cached here.
     shared: bool,
     tenants: Cache<TenantId, Entry, ByEndpoints>,
-    /// The turn to read a whole tenant outside the writer; others read the one endpoint they need.
+    /// The turn to read a whole tenant outside the writer; attempts without it read the one endpoint they need.
     pub(super) reading: Semaphore,
     /// Held while an entry is compared and replaced.
     replacing: Mutex<()>,
@@ -119,7 +121,7 @@ impl Catalog {
         Self {
             shared: kind == Kind::Postgres,
             tenants,
-            reading: Semaphore::new(1),
+            reading: Semaphore::new(READERS_AT_ONCE),
             replacing: Mutex::default(),
             event_types: RwLock::default(),
         }

@@ -17,6 +17,8 @@ use crate::domain::id::{EndpointId, TenantId};
 use crate::domain::plugin::Attachment;
 use crate::domain::secret::{Secret, SigningKeys};
 
+/// Endpoints whose secrets are opened before others have their turn on the thread: some milliseconds.
+const ENDPOINTS_AT_ONCE: usize = 64;
 /// Deliveries changed in one transaction, so that others get their turn to write in between.
 const CHUNK: i64 = 1_000;
 
@@ -258,7 +260,9 @@ impl Store {
         .bind(tested.url.as_str())
         .execute(change.on())
         .await?;
-        change.commit().await
+        change.commit().await?;
+        self.notes.forget(tested.id);
+        Ok(())
     }
 
     /// Disables an active endpoint: its events are held from now on.
@@ -291,6 +295,7 @@ impl Store {
         .execute(change.on())
         .await?;
         change.commit().await?;
+        self.notes.forget(id);
         self.flag_backlog(tenant, id);
         Ok(())
     }
@@ -315,6 +320,24 @@ impl Store {
             .await?;
         change.commit_for_all().await?;
         Ok(deleted.rows_affected() == 1)
+    }
+
+    /// To be called before events of a tenant are given to the writer, which would read the tenant's endpoints otherwise, and
+    /// these may be thousands: everyone's events would wait.
+    pub async fn read_ahead(&self, tenant: &TenantId) -> Result<(), StoreError> {
+        if self.catalog.newest(tenant).is_some() {
+            return Ok(());
+        }
+        let _turn = self.catalog.reading.acquire().await;
+        if self.catalog.newest(tenant).is_some() {
+            return Ok(());
+        }
+        let mut connection = self.read.acquire().await?;
+        match self.newest_endpoints(&mut connection, tenant).await {
+            // The writer will say so.
+            Ok(_) | Err(StoreError::Unreadable { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// A tenant's endpoints as they are now, read unless the catalog has them; `None`: no such tenant.
@@ -383,11 +406,15 @@ impl Store {
     ) -> Result<Vec<Endpoint>, StoreError> {
         let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Ok(Vec::new()) };
         let mut attachments = self.attachments(connection, tenant, &first.id, &last.id).await?;
-        let endpoint = |row: Row| {
+        let mut endpoints = Vec::with_capacity(rows.len());
+        for row in rows {
+            if endpoints.len() % ENDPOINTS_AT_ONCE == ENDPOINTS_AT_ONCE - 1 {
+                tokio::task::yield_now().await;
+            }
             let plugins = attachments.remove(&row.id).unwrap_or_default();
-            self.endpoint_of(tenant, row, plugins)
-        };
-        rows.into_iter().map(endpoint).collect()
+            endpoints.push(self.endpoint_of(tenant, row, plugins)?);
+        }
+        Ok(endpoints)
     }
 
     fn endpoint_of(&self, tenant: &TenantId, row: Row, plugins: Vec<Attachment>) -> Result<Endpoint, StoreError> {

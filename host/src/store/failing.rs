@@ -21,65 +21,74 @@ struct Hopeless<'f> {
     reason: String,
 }
 
-/// Endpoints noted as well at most; beyond it all are noted anew.
+/// Endpoints noted at most; beyond it all are noted anew.
 const NOTED: usize = 100_000;
-/// How long an endpoint that was noted as well needs no further note. Another host may meanwhile have noted a failure that
-/// was before a success here: so much too early its time of failure begins.
-const WELL_FOR: SignedDuration = SignedDuration::from_secs(60);
+/// How long an endpoint that goes on as it was noted needs no further note. Meanwhile another host, or whoever enabled it, may
+/// have noted the contrary: so much too early or too late its time of failure begins. And so much later it may be disabled.
+const NOTED_FOR: SignedDuration = SignedDuration::from_secs(60);
 
-/// Endpoints whose row says that they do not fail, as far as this host knows, and since when: most attempts succeed, and
-/// then there is nothing to write.
+/// Endpoints whose row says whether they fail, as far as this host knows, and since when: most go on as they were, and then
+/// there is nothing to write.
 #[derive(Default)]
-pub(super) struct Well(Mutex<HashMap<EndpointId, Timestamp>>);
+pub(super) struct Notes(Mutex<HashMap<EndpointId, Note>>);
 
-impl Well {
-    /// After the commit.
-    pub(super) fn note(&self, endpoints: Vec<EndpointId>, now: Timestamp) {
+struct Note {
+    fails: bool,
+    at: Timestamp,
+}
+
+impl Notes {
+    /// Which of these endpoints fail. After the commit.
+    pub(super) fn add(&self, endpoints: Vec<(EndpointId, bool)>, now: Timestamp) {
         if endpoints.is_empty() {
             return;
         }
-        let mut noted = self.noted();
-        if noted.len() + endpoints.len() > NOTED {
-            noted.clear();
+        let mut notes = self.notes();
+        if notes.len() + endpoints.len() > NOTED {
+            notes.clear();
         }
-        noted.extend(endpoints.into_iter().map(|endpoint| (endpoint, now)));
+        notes.extend(endpoints.into_iter().map(|(endpoint, fails)| (endpoint, Note { fails, at: now })));
+    }
+
+    /// After a commit that says for another reason that it does not fail.
+    pub(super) fn forget(&self, endpoint: EndpointId) {
+        self.notes().remove(&endpoint);
     }
 
     /// Whether none of these needs a note, nor ends what is known of its endpoint.
-    pub(super) fn needs_no_note<'f>(&self, mut finished: impl Iterator<Item = &'f Finished>, now: Timestamp) -> bool {
-        let noted = self.noted();
+    pub(super) fn need_no_more<'f>(&self, mut finished: impl Iterator<Item = &'f Finished>, now: Timestamp) -> bool {
+        let notes = self.notes();
         finished.all(|finished| {
-            !finished.gone
-                && asked(finished).is_none_or(|outcome| {
-                    outcome.succeeded() && noted.get(&finished.leased.endpoint).is_some_and(|at| is_fresh(*at, now))
-                })
+            let says = |outcome: &Outcome| says(&notes, finished.leased.endpoint, !outcome.succeeded(), now);
+            !finished.gone && asked(finished).is_none_or(says)
         })
     }
 
-    /// Takes away what needs no note; those that fail are no longer taken for well.
+    /// Takes away what needs no note; what is known of the others holds no longer.
     fn news<'f>(
         &self,
         failing: BTreeMap<(&'f TenantId, EndpointId), bool>,
         now: Timestamp,
     ) -> Vec<((&'f TenantId, EndpointId), bool)> {
-        let mut noted = self.noted();
-        let is_news = |((_, endpoint), fails): &((&TenantId, EndpointId), bool)| match fails {
-            true => {
-                noted.remove(endpoint);
-                true
+        let mut notes = self.notes();
+        let is_news = |((_, endpoint), fails): &((&TenantId, EndpointId), bool)| {
+            let is_news = !says(&notes, *endpoint, *fails, now);
+            if is_news {
+                notes.remove(endpoint);
             }
-            false => !noted.get(endpoint).is_some_and(|at| is_fresh(*at, now)),
+            is_news
         };
         failing.into_iter().filter(is_news).collect()
     }
 
-    fn noted(&self) -> MutexGuard<'_, HashMap<EndpointId, Timestamp>> {
+    fn notes(&self) -> MutexGuard<'_, HashMap<EndpointId, Note>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn is_fresh(noted_at: Timestamp, now: Timestamp) -> bool {
-    now.duration_since(noted_at) < WELL_FOR
+/// Whether it is noted that an endpoint fails, or that it does not, and not too long ago.
+fn says(notes: &HashMap<EndpointId, Note>, endpoint: EndpointId, fails: bool, now: Timestamp) -> bool {
+    notes.get(&endpoint).is_some_and(|note| note.fails == fails && now.duration_since(note.at) < NOTED_FOR)
 }
 
 /// What came of looking at who fails.
@@ -87,13 +96,13 @@ fn is_fresh(noted_at: Timestamp, now: Timestamp) -> bool {
 pub(super) struct Judged {
     /// The new `endpoints_version` of each tenant that has an endpoint disabled.
     pub(super) disabled: Vec<(TenantId, i64)>,
-    /// For [`Well::note`].
-    pub(super) well: Vec<EndpointId>,
+    /// For [`Notes::add`].
+    pub(super) noted: Vec<(EndpointId, bool)>,
 }
 
 /// Keeps account of who fails since when, and disables who failed too long or is gone.
 pub(super) async fn judge(
-    well: &Well,
+    notes: &Notes,
     connection: &mut AnyConnection,
     finished: &[&Finished],
     now: Timestamp,
@@ -110,7 +119,7 @@ pub(super) async fn judge(
             hopeless.push(Hopeless { tenant, endpoint, reason: "the receiver answered 410 Gone".to_owned() });
         }
     }
-    let account = well.news(failing, now);
+    let account = notes.news(failing, now);
     let failing: Vec<(&TenantId, EndpointId)> = account.iter().filter(|(_, fails)| *fails).map(|(of, _)| *of).collect();
     let too_long = now.saturating_sub(disable_after).unwrap_or(Timestamp::MIN).as_millisecond();
     for at in failing_since(connection, &failing, too_long).await? {
@@ -122,8 +131,8 @@ pub(super) async fn judge(
     let disabled = change_versions(connection, &hopeless).await?;
     mark(connection, &account, now).await?;
     disable(connection, &hopeless).await?;
-    let well = account.iter().filter(|(_, fails)| !fails).map(|((_, endpoint), _)| *endpoint).collect();
-    Ok(Judged { disabled, well })
+    let noted = account.iter().map(|((_, endpoint), fails)| (*endpoint, *fails)).collect();
+    Ok(Judged { disabled, noted })
 }
 
 async fn change_versions(

@@ -64,7 +64,7 @@ use direct::Direct;
 pub use endpoints::{EndpointChange, Held, NewEndpoint};
 pub use event_types::{EventTypeRecord, Retired};
 pub use events::PastEvent;
-use failing::Well;
+use failing::Notes;
 use file::Lock;
 pub use group::{AcceptError, Accepted, FAN_OUT_LIMIT};
 pub use handover::{Handover, Turn};
@@ -214,7 +214,7 @@ pub struct Store {
     catalog: Catalog,
     peers: Peers,
     unwritten: Unwritten,
-    well: Well,
+    notes: Notes,
     writing: Writing,
     clock: Clock,
     /// Where deliveries wait for a worker.
@@ -242,7 +242,7 @@ impl Store {
             catalog: Catalog::new(database.kind),
             peers: Peers::default(),
             unwritten: Unwritten::default(),
-            well: Well::default(),
+            notes: Notes::default(),
             writing: Writing::default(),
             clock,
             handover,

@@ -25,7 +25,7 @@ const DELIVERIES: usize = 10_000;
 /// A request that makes more deliveries is large: on PostgreSQL it has a transaction of its own, so that nobody else's takes as
 /// long; on SQLite, where nobody else writes meanwhile, it has several of so many.
 const LARGE: usize = 1_000;
-const LARGE_ON_SQLITE: usize = 256;
+const LARGE_ON_SQLITE: usize = 128;
 
 /// Of each tenant that exists; `None` where they are unreadable, which must not keep other tenants' events out.
 pub(super) type Endpoints = HashMap<TenantId, Option<Arc<TenantEndpoints>>>;

@@ -252,19 +252,19 @@ impl Group {
         }
         // Last, because other writers may wait for what these lock.
         plugin_runs::record(&mut tx, &moved).await?;
-        effects.judged = failing::judge(&store.well, &mut tx, &moved, self.now, disable_after).await?;
+        effects.judged = failing::judge(&store.notes, &mut tx, &moved, self.now, disable_after).await?;
         tx.commit().await?;
         Ok(Some(effects))
     }
 
-    /// Most groups hold nothing but events for endpoints that are known and attempts at ones that are well, and on SQLite need
-    /// not look at the database before they write. Gives the endpoints of this one if it is such.
+    /// Most groups hold nothing but events for endpoints that are known and attempts at ones that go on as they were, and on
+    /// SQLite need not look at the database before they write. Gives the endpoints of this one if it is such.
     fn plain<'s>(&self, store: &'s Store) -> Option<(&'s Direct, Endpoints)> {
         let sent = |finished: &Finished| finished.attempt.is_some() && !plugin_runs::to_record(finished);
         let direct = store.direct.as_ref()?;
         if !self.only_events_and_attempts()
             || !self.finished.iter().all(sent)
-            || !store.well.needs_no_note(self.finished.iter(), self.now)
+            || !store.notes.need_no_more(self.finished.iter(), self.now)
         {
             return None;
         }
@@ -327,7 +327,7 @@ impl Group {
         for (tenant, version) in effects.judged.disabled {
             store.catalog.require(&tenant, version);
         }
-        store.well.note(effects.judged.well, self.now);
+        store.notes.add(effects.judged.noted, self.now);
         store.unwritten.count(effects.recorded.iter().map(|index| &self.finished[*index]));
         let left_behind = {
             let mut lanes = store.handover.lanes();
