@@ -216,7 +216,7 @@ async fn an_endpoint_with_anothers_secret_is_sent_nothing_and_the_others_go_on()
     let machine = Machine::new()
         .set("REVNOXA_LEASE", "2s")
         .set("REVNOXA_ATTEMPT_TIMEOUT", "1s")
-        .set("REVNOXA_RETRY_DELAYS", "100ms,100ms");
+        .set("REVNOXA_RETRY_DELAYS", "1500ms,100ms");
     let mut host = machine.serve().await;
     let (ours, theirs) = (Receiver::answering([500, 200]).await, Receiver::answering([200]).await);
     let (acme, mallory) = (machine.tenant("acme").await, machine.tenant("mallory").await);

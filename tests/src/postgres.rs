@@ -42,14 +42,19 @@ impl Postgres {
             assert!(env::var_os("CI").is_none(), "{HOW_TO_INSTALL}");
             return None;
         };
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let dir = TempDir::new().unwrap();
         fs::set_permissions(dir.path(), Permissions::from_mode(0o777)).unwrap();
         let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
-        let mut server = Self { programs, port, settings, keeper: None, dir };
+        let mut server = Self { programs, port: 0, settings, keeper: None, dir };
         server.initialise();
-        server.restart();
-        Some(server)
+        // Another test may take the port before the server does.
+        for _ in 0..10 {
+            server.port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            if server.starts() {
+                return Some(server);
+            }
+        }
+        panic!("it does not start: {}", server.log());
     }
 
     /// Its address with the name of a new, empty database.
@@ -88,6 +93,11 @@ impl Postgres {
 
     /// Starts it again over the same data.
     pub fn restart(&mut self) {
+        assert!(self.starts(), "it does not start: {}", self.log());
+    }
+
+    /// `false`: it ended at once.
+    fn starts(&mut self) -> bool {
         let mut server = self.as_its_user(&self.programs.join("postgres"));
         server.arg("-D").arg(self.data()).arg("-k").arg(self.dir.path()).args(["-p", &self.port.to_string()]);
         for setting in ["listen_addresses=127.0.0.1", "max_connections=300"]
@@ -98,13 +108,17 @@ impl Postgres {
             server.args(["-c", setting]);
         }
         let log = fs::File::options().create(true).append(true).open(self.dir.path().join("log")).unwrap();
-        let keeper = keep(&server, "INT").stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
-        self.keeper = Some(keeper);
+        let mut keeper = keep(&server, "INT").stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
         let began = Instant::now();
         while !self.answers() {
+            if keeper.try_wait().unwrap().is_some() {
+                return false;
+            }
             assert!(began.elapsed() < Duration::from_secs(30), "it does not start: {}", self.log());
             std::thread::sleep(Duration::from_millis(20));
         }
+        self.keeper = Some(keeper);
+        true
     }
 
     /// Runs statements on a database of it, by its URL; gives what they print.
@@ -159,7 +173,8 @@ impl Postgres {
 
     fn answers(&self) -> bool {
         let mut ready = Command::new(self.programs.join("pg_isready"));
-        ready.args(["-q", "-h", "127.0.0.1", "-p", &self.port.to_string()]).status().unwrap().success()
+        // By its socket: on the port, another server may answer.
+        ready.arg("-q").arg("-h").arg(self.dir.path()).args(["-p", &self.port.to_string()]).status().unwrap().success()
     }
 
     /// PostgreSQL refuses to run as root.

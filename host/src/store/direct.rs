@@ -1,6 +1,6 @@
-//! SQLite on the writer's own thread. The driver has a thread for each connection, to which every statement goes with a copy of all
-//! it binds, and from which its result comes back: four statements a row are dearer that way than what they do. So most groups, which
-//! read nothing, are written here, by a connection beside the driver's.
+//! SQLite on the writer's own thread. The driver has a thread for each connection: each statement goes there with a copy of all it
+//! binds, its result comes back, and somebody must be woken each time. Most groups read nothing and are written here instead, by a
+//! connection beside the driver's.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};

@@ -7,6 +7,7 @@ use jiff::SignedDuration;
 use sqlx::AnyConnection;
 
 use super::catalog::TenantEndpoints;
+use super::database::Kind;
 use super::seal::Key;
 use super::{Page, PageRequest, Store, StoreError, millis, parsed, timestamp, unreadable};
 use crate::domain::address::EndpointUrl;
@@ -323,9 +324,9 @@ impl Store {
     }
 
     /// To be called before events of a tenant are given to the writer, which would read the tenant's endpoints otherwise, and
-    /// these may be thousands: everyone's events would wait.
+    /// these may be thousands: on SQLite, which has one writer, everyone's events would wait.
     pub async fn read_ahead(&self, tenant: &TenantId) -> Result<(), StoreError> {
-        if self.catalog.newest(tenant).is_some() {
+        if self.kind == Kind::Postgres || self.catalog.newest(tenant).is_some() {
             return Ok(());
         }
         let _turn = self.catalog.reading.acquire().await;

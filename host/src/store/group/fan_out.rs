@@ -41,6 +41,7 @@ impl Group {
         let named: Vec<(TenantId, EventId)> = self
             .accepts
             .iter()
+            .filter(|accept| accept.progress.is_none())
             .flat_map(|accept| &accept.events)
             .filter(|event| event.fingerprint.is_some())
             .map(|event| (event.tenant.clone(), event.id.clone()))
