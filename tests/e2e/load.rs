@@ -93,7 +93,7 @@ impl Load {
         }
     }
 
-    /// Posts so many events together, to whom the host knows by this key. `None`: it did not answer.
+    /// Posts so many events together, under this idempotency key. `None`: the host did not answer.
     pub(crate) async fn batch(producer: Client, key: &str, events: usize) -> Option<Vec<Acknowledged>> {
         let types = || TYPES.into_iter().cycle().take(events);
         let event = |event_type| json!({"tenant": "acme", "type": event_type, "data": {"title": "Checkout is down"}});

@@ -56,6 +56,16 @@ pub(super) struct NewDelivery {
     pub(super) goes_to: GoesTo,
 }
 
+impl NewDelivery {
+    /// When whoever claims may have it.
+    pub(super) fn claimable_at(&self, now: Timestamp) -> Timestamp {
+        match self.goes_to {
+            GoesTo::Lane | GoesTo::Caller => self.leased.lease_until,
+            GoesTo::Table | GoesTo::Held => now,
+        }
+    }
+}
+
 /// Where a new delivery goes once it is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum GoesTo {

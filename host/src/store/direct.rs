@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rusqlite::{Connection, Error, OpenFlags, TransactionBehavior, params};
 
-use super::batch::{Finished, GoesTo, NewDelivery};
+use super::batch::Finished;
 use super::database::{FOLD_OFTEN, FOLD_SELDOM};
 use super::rows::{Rows, columns, count};
 use crate::domain::event::Event;
@@ -123,11 +123,8 @@ fn write(connection: &mut Connection, rows: &Rows<'_>, now: Timestamp) -> Result
             ])?;
         }
         let mut insert = tx.prepare_cached(DELIVERY)?;
-        for NewDelivery { leased, goes_to } in rows.deliveries {
-            let claimable_at = match goes_to {
-                GoesTo::Lane | GoesTo::Caller => leased.lease_until,
-                GoesTo::Table | GoesTo::Held => now,
-            };
+        for new in rows.deliveries {
+            let leased = &new.leased;
             insert.execute(params![
                 leased.tenant.as_str(),
                 leased.id.to_string(),
@@ -135,7 +132,7 @@ fn write(connection: &mut Connection, rows: &Rows<'_>, now: Timestamp) -> Result
                 leased.event.as_str(),
                 leased.event_type.as_str(),
                 now.as_millisecond(),
-                claimable_at.as_millisecond(),
+                new.claimable_at(now).as_millisecond(),
                 leased.claim,
             ])?;
         }

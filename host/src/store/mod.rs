@@ -1,6 +1,6 @@
 //! The only user of sqlx and rusqlite: durable state on SQLite or PostgreSQL. Functions take and return domain types; rows stay here.
 //!
-//! Each statement has one text for both databases, but for the few that `database` and `batch` have twice. Events and
+//! Each statement has one text for both databases, but for the few that `database`, `batch`, `rows` and `direct` have twice. Events and
 //! attempts pass the group-commit writers, each of which commits many of them at once: one on SQLite, where all writes go
 //! through one connection in turn, several on PostgreSQL.
 
@@ -266,11 +266,11 @@ impl Store {
         store.check_not_moving().await.map_err(|error| error.on(url))?;
         store.remind_of_rekey().await.map_err(|error| error.on(url))?;
         if let Some(lock) = &lock {
-            let made_free = async {
+            let took_over = async {
                 store.release_all_leases().await?;
                 store.complete_events().await
             };
-            made_free.await.map_err(|error: StoreError| OpenError::from(error).on(url))?;
+            took_over.await.map_err(|error: StoreError| OpenError::from(error).on(url))?;
             lock.note_served()?;
         }
         store.lock = lock;

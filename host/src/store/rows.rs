@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use sqlx::{AnyConnection, Row};
 
 use super::StoreError;
-use super::batch::{Attempt, Finished, GoesTo, NewDelivery};
+use super::batch::{Attempt, Finished, NewDelivery};
 use super::database::Kind;
 use super::sized::Column::{self, Binary, Integer, Text};
 use super::sized::{Bound, ROWS_LIMIT, Sized, pad, values, values_after};
@@ -197,11 +197,8 @@ fn bind_event(query: Bound, event: &Event, deliveries: Option<usize>, now: Times
         .bind(event.trace.map(|trace| trace.to_string()))
 }
 
-fn bind_delivery(query: Bound, NewDelivery { leased, goes_to }: &NewDelivery, now: Timestamp) -> Bound {
-    let claimable_at = match goes_to {
-        GoesTo::Lane | GoesTo::Caller => leased.lease_until,
-        GoesTo::Table | GoesTo::Held => now,
-    };
+fn bind_delivery(query: Bound, new: &NewDelivery, now: Timestamp) -> Bound {
+    let leased = &new.leased;
     query
         .bind(leased.tenant.to_string())
         .bind(leased.id.to_string())
@@ -209,7 +206,7 @@ fn bind_delivery(query: Bound, NewDelivery { leased, goes_to }: &NewDelivery, no
         .bind(leased.event.to_string())
         .bind(leased.event_type.to_string())
         .bind(now.as_millisecond())
-        .bind(claimable_at.as_millisecond())
+        .bind(new.claimable_at(now).as_millisecond())
         .bind(leased.claim)
 }
 

@@ -7,6 +7,7 @@ use std::time::Instant;
 use jiff::Timestamp;
 use sqlx::AnyConnection;
 
+use super::parts::PART;
 use super::{Accept, AcceptError, Accepted, Group, Place, Taken};
 use crate::domain::delivery::{Delivery, Leased};
 use crate::domain::endpoint::{Endpoint, EndpointState};
@@ -22,10 +23,9 @@ use crate::store::{Store, StoreError};
 pub const FAN_OUT_LIMIT: usize = 100_000;
 /// New deliveries after which a transaction takes no further request.
 const DELIVERIES: usize = 10_000;
-/// A request that makes more deliveries is large: on PostgreSQL it has a transaction of its own, so that nobody else's takes as
-/// long; on SQLite, where nobody else writes meanwhile, it has several of so many.
+/// A request that makes more deliveries is large on PostgreSQL: it has a transaction of its own, so that nobody else's takes as
+/// long. On SQLite, where nobody else writes meanwhile, one of more than [`PART`] is, and has several.
 const LARGE: usize = 1_000;
-const LARGE_ON_SQLITE: usize = 128;
 
 /// Of each tenant that exists; `None` where they are unreadable, which must not keep other tenants' events out.
 pub(super) type Endpoints = HashMap<TenantId, Option<Arc<TenantEndpoints>>>;
@@ -81,7 +81,7 @@ impl Group {
         let begun = self.accepts.iter().position(|accept| accept.progress.is_some());
         let Some(accept) = self.accepts.remove(begun.unwrap_or(0)) else { return };
         let taken = match store.kind {
-            Kind::Sqlite => self.part(store, &accept, endpoints, known, LARGE_ON_SQLITE),
+            Kind::Sqlite => self.part(store, &accept, endpoints, known),
             Kind::Postgres => self.accept(store, &accept.events, endpoints, known).map(|all| Taken::Answered(Ok(all))),
         };
         self.taken.push((accept, taken.unwrap_or_else(|error| Taken::Answered(Err(error)))));
@@ -218,7 +218,7 @@ pub(super) async fn current_endpoints(
 /// Whether it needs a transaction of its own.
 fn is_large(store: &Store, Accept { events, progress, .. }: &Accept, endpoints: &Endpoints) -> bool {
     let limit = match store.kind {
-        Kind::Sqlite => LARGE_ON_SQLITE,
+        Kind::Sqlite => PART,
         Kind::Postgres => LARGE,
     };
     progress.is_some() || deliveries_of(events, endpoints) > limit

@@ -19,6 +19,9 @@ use crate::store::sized::Column::{Integer, Text};
 use crate::store::sized::Sized;
 use crate::store::{Store, StoreError, parsed};
 
+/// Deliveries of one part at most: some milliseconds.
+pub(super) const PART: usize = 128;
+
 /// How far the parts of a request came.
 #[derive(Clone)]
 pub(in crate::store) struct Progress {
@@ -68,14 +71,13 @@ impl Progress {
 }
 
 impl Group {
-    /// The next part of a request, of at most `limit` deliveries.
+    /// The next part of a request, in a group that has no deliveries yet.
     pub(super) fn part(
         &mut self,
         store: &Store,
         Accept { events, progress, .. }: &Accept,
         endpoints: &Endpoints,
         known: &KnownEvents,
-        limit: usize,
     ) -> Result<Taken, AcceptError> {
         let mut progress = match progress {
             Some(progress) => progress.clone(),
@@ -87,7 +89,7 @@ impl Group {
                 progress
             }
         };
-        let (mut lanes, before) = (store.handover.lanes(), self.deliveries.len());
+        let mut lanes = store.handover.lanes();
         while let Some(event) = events.get(progress.next) {
             let wanting = match endpoints.get(&event.tenant) {
                 Some(Some(endpoints)) => Some(endpoints.wanting(&event.event_type)),
@@ -99,7 +101,7 @@ impl Group {
             if let Deliveries::Made(made) = &mut progress.events[progress.next] {
                 let after = progress.after;
                 for endpoint in wanting.into_iter().flatten().filter(|endpoint| Some(endpoint.id) > after) {
-                    if self.deliveries.len() - before == limit {
+                    if self.deliveries.len() == PART {
                         return Ok(Taken::Part(progress));
                     }
                     let goes_to = GoesTo::of(endpoint, &event.tenant, &mut lanes);

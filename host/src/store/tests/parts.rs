@@ -84,7 +84,6 @@ async fn what_repeats_a_large_request_under_way_is_answered_as_that() {
         world.endpoint().await;
     }
     let ((large, first), (twin, second), (part, third)) = (request(0..300), request(0..300), request(299..300));
-    // Also where it stands in one request twice.
     let mut rest = world.write(vec![large]).await;
     rest.extend([twin, part]);
     while !rest.is_empty() {
