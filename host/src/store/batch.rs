@@ -4,21 +4,18 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use bytes::Bytes;
 use jiff::Timestamp;
 use sqlx::{AnyConnection, Row};
 
-use super::database::{Kind, Sql};
+use super::database::Kind;
 use super::leases::Lease;
 use super::sized::Column::{Integer, Text};
 use super::sized::{Sized, values};
-use super::{StoreError, parsed, timestamp, unreadable};
+use super::{StoreError, parsed};
 use crate::domain::delivery::{Delivery, Leased};
 use crate::domain::id::{DeliveryId, EventId, TenantId};
-use crate::domain::lanes::{Remaining, Want};
 use crate::domain::outcome::Outcome;
 use crate::domain::plugin::Ran;
-use crate::domain::trace::TraceParent;
 
 /// A lease that came to its end, and where it leaves its delivery.
 #[derive(Debug)]
@@ -167,135 +164,6 @@ pub(super) async fn still_held(
     Ok(held)
 }
 
-/// Claim numbers grow by 1 to this, by chance: who does not know whether its claim was committed may then give it back, and
-/// does not meet the next one's.
-const CLAIM_STEP: i64 = 1 << 24;
-const CLAIM: Sql = Sql {
-    sqlite: "UPDATE deliveries SET claim = claim + $6, claimable_at = $4
-     WHERE tenant_id = $1 AND id IN (
-         SELECT d.id FROM deliveries d
-         WHERE d.tenant_id = $1 AND d.endpoint_id = $2 AND d.state = 'pending' AND d.claimable_at <= $3
-           AND EXISTS (SELECT 1 FROM endpoints e WHERE e.tenant_id = $1 AND e.id = $2 AND e.state = 'active')
-         ORDER BY d.claimable_at LIMIT $5)
-     RETURNING id, event_id, event_type, attempts, failures, next_attempt_at, claim, transformed",
-    // An array, because a join with what was claimed is planned anew, and badly, as the table grows.
-    postgres: "UPDATE deliveries SET claim = claim + $6, claimable_at = $4
-     WHERE tenant_id = $1 AND id = ANY(ARRAY(
-         SELECT d.id FROM deliveries d
-         WHERE d.tenant_id = $1 AND d.endpoint_id = $2 AND d.state = 'pending' AND d.claimable_at <= $3
-           AND EXISTS (SELECT 1 FROM endpoints e WHERE e.tenant_id = $1 AND e.id = $2 AND e.state = 'active')
-         ORDER BY d.claimable_at LIMIT $5 FOR UPDATE SKIP LOCKED))
-     RETURNING id, event_id, event_type, attempts, failures, next_attempt_at, claim, transformed",
-};
-const NEXT_DUE: &str = "SELECT MIN(d.claimable_at) FROM deliveries d
-     WHERE d.tenant_id = $1 AND d.endpoint_id = $2 AND d.state = 'pending' AND d.claimable_at > $3
-       AND EXISTS (SELECT 1 FROM endpoints e WHERE e.tenant_id = $1 AND e.id = $2 AND e.state = 'active')";
-
-/// Leases up to `want.credits` due deliveries of one active endpoint to this host, the longest due first.
-pub(super) async fn claim(
-    connection: &mut AnyConnection,
-    want: &Want,
-    now: Timestamp,
-    lease_until: Timestamp,
-) -> Result<(Vec<Leased>, Remaining), StoreError> {
-    #[derive(sqlx::FromRow)]
-    struct ClaimRow {
-        id: String,
-        event_id: String,
-        event_type: String,
-        attempts: i64,
-        failures: i64,
-        next_attempt_at: i64,
-        claim: i64,
-        transformed: i64,
-    }
-    let rows: Vec<ClaimRow> = sqlx::query_as(CLAIM.on(Kind::of(connection)))
-        .bind(want.tenant.as_str())
-        .bind(want.endpoint.to_string())
-        .bind(now.as_millisecond())
-        .bind(lease_until.as_millisecond())
-        .bind(want.credits as i64)
-        .bind(rand::random_range(1..=CLAIM_STEP))
-        .fetch_all(&mut *connection)
-        .await?;
-    if rows.len() < want.credits {
-        let due: Option<i64> = sqlx::query_scalar(NEXT_DUE)
-            .bind(want.tenant.as_str())
-            .bind(want.endpoint.to_string())
-            .bind(now.as_millisecond())
-            .fetch_one(&mut *connection)
-            .await?;
-        let due =
-            due.map(|due| timestamp("deliveries", "claimable_at", &want.endpoint.to_string(), due)).transpose()?;
-        let leased = leased(connection, want, rows, lease_until).await?;
-        return Ok((leased, due.map_or(Remaining::Nothing, Remaining::Until)));
-    }
-    return Ok((leased(connection, want, rows, lease_until).await?, Remaining::More));
-
-    async fn leased(
-        connection: &mut AnyConnection,
-        want: &Want,
-        mut rows: Vec<ClaimRow>,
-        lease_until: Timestamp,
-    ) -> Result<Vec<Leased>, StoreError> {
-        rows.sort_unstable_by(|a, b| (a.next_attempt_at, &a.id).cmp(&(b.next_attempt_at, &b.id)));
-        let ids: Vec<(TenantId, EventId)> = rows
-            .iter()
-            .map(|row| Ok((want.tenant.clone(), parsed("deliveries", "event_id", &row.id, &row.event_id)?)))
-            .collect::<Result<_, StoreError>>()?;
-        let bodies = bodies(connection, &ids).await?;
-        let leased = |(row, (tenant, event)): (ClaimRow, (TenantId, EventId))| {
-            let (body, trace) =
-                bodies.get(&event).ok_or_else(|| unreadable("deliveries", "event_id", &row.id))?.clone();
-            Ok(Leased {
-                tenant,
-                id: parsed::<DeliveryId>("deliveries", "id", &row.id, &row.id)?,
-                endpoint: want.endpoint,
-                event,
-                event_type: parsed("deliveries", "event_type", &row.id, &row.event_type)?,
-                body,
-                transformed: row.transformed != 0,
-                delivery: Delivery::Pending {
-                    attempts: u32::try_from(row.attempts).map_err(|_| unreadable("deliveries", "attempts", &row.id))?,
-                    failures: u32::try_from(row.failures).map_err(|_| unreadable("deliveries", "failures", &row.id))?,
-                    next_attempt_at: timestamp("deliveries", "next_attempt_at", &row.id, row.next_attempt_at)?,
-                },
-                claim: row.claim,
-                lease_until,
-                trace,
-            })
-        };
-        rows.into_iter().zip(ids).map(leased).collect()
-    }
-}
-
-/// Bodies and traces.
-async fn bodies(
-    connection: &mut AnyConnection,
-    events: &[(TenantId, EventId)],
-) -> Result<HashMap<EventId, (Bytes, Option<TraceParent>)>, StoreError> {
-    static SELECT: LazyLock<Sized> = LazyLock::new(|| {
-        let head = "SELECT e.id, e.body, e.trace FROM (VALUES";
-        let tail = ") AS v CROSS JOIN events e WHERE e.tenant_id = v.column1 AND e.id = v.column2";
-        Sized::padded(head, &[Text, Text], tail)
-    });
-    let mut bodies = HashMap::new();
-    for (mut query, events) in SELECT.over(Kind::of(connection), events) {
-        for (tenant, id) in events {
-            query = query.bind(tenant.to_string()).bind(id.to_string());
-        }
-        for row in query.fetch_all(&mut *connection).await? {
-            let id: String = row.try_get(0)?;
-            let body: Vec<u8> = row.try_get(1)?;
-            // What cannot be read of a trace holds up no delivery.
-            let trace: Option<String> = row.try_get(2)?;
-            let trace = trace.and_then(|trace| trace.parse().ok());
-            bodies.insert(parsed("events", "id", &id, &id)?, (body.into(), trace));
-        }
-    }
-    Ok(bodies)
-}
-
 /// Gives leases back: the deliveries are claimable again as soon as they are due.
 pub(super) async fn release(connection: &mut AnyConnection, leased: &[Leased]) -> Result<(), StoreError> {
     static UPDATE: LazyLock<Sized> = LazyLock::new(|| {
@@ -351,12 +219,15 @@ pub(super) async fn renew(
 mod tests {
     use std::time::Duration;
 
+    use bytes::Bytes;
     use sqlx::{AssertSqlSafe, Connection, Row};
 
+    use super::super::claims::claim;
     use super::super::rows::Rows;
     use super::*;
     use crate::domain::event::{Event, EventType};
     use crate::domain::id::EndpointId;
+    use crate::domain::lanes::Want;
     use crate::domain::outcome::SendError;
 
     async fn migrated() -> AnyConnection {
@@ -474,20 +345,6 @@ mod tests {
             let plan: Vec<String> =
                 plan.fetch_all(&mut connection).await.unwrap().iter().map(|row| row.get("detail")).collect();
             assert!(plan.iter().any(|step| step.contains(index)), "{statement}\n{plan:#?}");
-        }
-    }
-
-    /// Finished deliveries must not cost a claim anything, however many there are: it reads the partial index only.
-    #[tokio::test]
-    async fn claims_read_the_partial_index_of_pending_deliveries() {
-        let mut connection = migrated().await;
-        for statement in [CLAIM.sqlite, NEXT_DUE] {
-            let plan = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}")));
-            let plan: Vec<String> =
-                plan.fetch_all(&mut connection).await.unwrap().iter().map(|row| row.get("detail")).collect();
-            let search = "INDEX deliveries_claimable (tenant_id=? AND endpoint_id=? AND claimable_at";
-            assert!(plan.iter().any(|step| step.starts_with("SEARCH d") && step.contains(search)), "{plan:#?}");
-            assert!(!plan.iter().any(|step| step.starts_with("SCAN") || step.contains("TEMP B-TREE")), "{plan:#?}");
         }
     }
 }

@@ -10,6 +10,7 @@ use sqlx::{AnyConnection, Connection};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::batch::{self, Finished, GoesTo, KnownEvents, NewDelivery};
+use super::claims::{self, Claimed};
 use super::direct::Direct;
 use super::failing::Judged;
 use super::leases::Lease;
@@ -18,7 +19,7 @@ use super::{Store, StoreError, failing, plugin_runs};
 use crate::domain::delivery::{Delivery, Leased};
 use crate::domain::event::Event;
 use crate::domain::id::{EndpointId, EventId, TenantId};
-use crate::domain::lanes::{Remaining, Want};
+use crate::domain::lanes::Want;
 use crate::telemetry::METRICS;
 use fan_out::Endpoints;
 pub use fan_out::FAN_OUT_LIMIT;
@@ -132,7 +133,7 @@ pub(super) struct Group {
     room: Option<OwnedSemaphorePermit>,
     wants: Vec<Want>,
     /// What each of `wants` brought.
-    claimed: Vec<(Vec<Leased>, Remaining)>,
+    claimed: Vec<Claimed>,
     released: Vec<Leased>,
     renewed: Vec<Lease>,
     ended: Vec<Lease>,
@@ -248,7 +249,7 @@ impl Group {
         effects.renewed = batch::renew(&mut tx, &self.renewed, self.lease_until).await?;
         batch::renew(&mut tx, &self.ended, self.now).await?;
         for want in &self.wants {
-            self.claimed.push(batch::claim(&mut tx, want, self.now, self.lease_until).await?);
+            self.claimed.push(claims::claim(&mut tx, want, self.now, self.lease_until).await?);
         }
         // Last, because other writers may wait for what these lock.
         plugin_runs::record(&mut tx, &moved).await?;
