@@ -19,14 +19,14 @@ use crate::domain::trace::TraceParent;
 /// Claim numbers grow by 1 to this, by chance: who does not know whether its claim was committed may then give it back, and
 /// does not meet the next one's.
 const STEP: i64 = 1 << 24;
-/// Gives the columns of [`Row`].
+/// Gives the columns of [`Row`]. SQLite numbers `$1` by where it stands, `?1` as it says.
 pub(super) const CLAIM: Sql = Sql {
-    sqlite: "UPDATE deliveries SET claim = claim + $6, claimable_at = $4
-     WHERE tenant_id = $1 AND id IN (
+    sqlite: "UPDATE deliveries SET claim = claim + ?6, claimable_at = ?4
+     WHERE tenant_id = ?1 AND id IN (
          SELECT d.id FROM deliveries d
-         WHERE d.tenant_id = $1 AND d.endpoint_id = $2 AND d.state = 'pending' AND d.claimable_at <= $3
-           AND EXISTS (SELECT 1 FROM endpoints e WHERE e.tenant_id = $1 AND e.id = $2 AND e.state = 'active')
-         ORDER BY d.claimable_at LIMIT $5)
+         WHERE d.tenant_id = ?1 AND d.endpoint_id = ?2 AND d.state = 'pending' AND d.claimable_at <= ?3
+           AND EXISTS (SELECT 1 FROM endpoints e WHERE e.tenant_id = ?1 AND e.id = ?2 AND e.state = 'active')
+         ORDER BY d.claimable_at LIMIT ?5)
      RETURNING id, event_id, event_type, attempts, failures, next_attempt_at, claim, transformed",
     // An array, because a join with what was claimed is planned anew, and badly, as the table grows.
     postgres: "UPDATE deliveries SET claim = claim + $6, claimable_at = $4
@@ -37,7 +37,7 @@ pub(super) const CLAIM: Sql = Sql {
          ORDER BY d.claimable_at LIMIT $5 FOR UPDATE SKIP LOCKED))
      RETURNING id, event_id, event_type, attempts, failures, next_attempt_at, claim, transformed",
 };
-/// When there is something to be claimed after `$3`.
+/// When there is something to be claimed after `$3`. Both drivers number these alike.
 pub(super) const NEXT_DUE: &str = "SELECT MIN(d.claimable_at) FROM deliveries d
      WHERE d.tenant_id = $1 AND d.endpoint_id = $2 AND d.state = 'pending' AND d.claimable_at > $3
        AND EXISTS (SELECT 1 FROM endpoints e WHERE e.tenant_id = $1 AND e.id = $2 AND e.state = 'active')";

@@ -1,18 +1,20 @@
 //! SQLite on the writer's own thread. The driver has a thread for each connection: each statement goes there with a copy of all it
-//! binds, its result comes back, and somebody must be woken each time. Most groups read nothing and are written here instead, by a
-//! connection beside the driver's.
+//! binds, its result comes back, and somebody must be woken each time. Most groups are written here instead, by a connection beside the
+//! driver's.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rusqlite::{Connection, Error, OpenFlags, TransactionBehavior, params};
+use rusqlite::{Connection, Error, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use super::batch::Finished;
+use super::claims::{self, CLAIM, Claimed, NEXT_DUE, Row};
 use super::database::{FOLD_OFTEN, FOLD_SELDOM};
 use super::rows::{Rows, columns, count};
 use crate::domain::event::Event;
+use crate::domain::lanes::{Remaining, Want};
 
 const EVENT: &str = "INSERT INTO events (tenant_id, id, event_type, body, fingerprint, deliveries, created_at, trace)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
@@ -28,6 +30,8 @@ const MOVE: &str =
 const ATTEMPT: &str = "INSERT INTO attempts (tenant_id, delivery_id, number, started_at, duration_ms, request_headers,
         status_code, response_body, response_truncated, error)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+/// Of the event of a delivery.
+const BODY: &str = "SELECT body, trace FROM events WHERE tenant_id = ?1 AND id = ?2";
 
 /// Rows of a group, from which on there is so much to do that it is better to save work than to keep waits short.
 const BUSY_ROWS: usize = 64;
@@ -38,6 +42,12 @@ const BUSY: Duration = Duration::from_secs(5);
 pub(super) struct Direct {
     path: PathBuf,
     connection: Mutex<Option<Open>>,
+}
+
+/// What to claim.
+pub(super) struct Claims<'c> {
+    pub(super) wants: &'c [Want],
+    pub(super) lease_until: Timestamp,
 }
 
 struct Open {
@@ -51,15 +61,15 @@ impl Direct {
         Self { path: path.to_owned(), connection: Mutex::new(None) }
     }
 
-    /// Writes all of it in a transaction of its own, or nothing: `false`, because a delivery is under another claim by now, an
-    /// event or an attempt is there already, or the database failed. Each of `finished` must have an attempt.
+    /// Writes all of it and then claims, in a transaction of its own, or does nothing: `None`, because a delivery is under another
+    /// claim by now, an event or an attempt is there already, or the database failed. Each of `finished` must have an attempt.
     ///
     /// Blocks its thread. Whoever calls it holds the one connection of the pool that writes.
-    pub(super) fn commit(&self, rows: &Rows<'_>, now: Timestamp) -> bool {
+    pub(super) fn commit(&self, rows: &Rows<'_>, claims: &Claims<'_>, now: Timestamp) -> Option<Vec<Claimed>> {
         let mut kept = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         let committed = match kept.take().map_or_else(|| open(&self.path), Ok) {
             Ok(mut open) => {
-                let committed = open.fold_for(rows).and_then(|()| write(&mut open.connection, rows, now));
+                let committed = open.fold_for(rows).and_then(|()| write(&mut open.connection, rows, claims, now));
                 // One that is in a transaction still, where its disk failed, is of no use any more.
                 *kept = Some(open).filter(|open| open.connection.is_autocommit());
                 committed
@@ -67,10 +77,10 @@ impl Direct {
             Err(error) => Err(error),
         };
         match committed {
-            Ok(all) => all,
+            Ok(claimed) => claimed,
             Err(error) => {
                 tracing::debug!(%error, "a group is not written as it is");
-                false
+                None
             }
         }
     }
@@ -103,7 +113,12 @@ fn open(path: &Path) -> Result<Open, Error> {
     Ok(Open { connection, fold_at: 0 })
 }
 
-fn write(connection: &mut Connection, rows: &Rows<'_>, now: Timestamp) -> Result<bool, Error> {
+fn write(
+    connection: &mut Connection,
+    rows: &Rows<'_>,
+    claims: &Claims<'_>,
+    now: Timestamp,
+) -> Result<Option<Vec<Claimed>>, Error> {
     // Rolled back when it is dropped.
     let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     {
@@ -151,7 +166,7 @@ fn write(connection: &mut Connection, rows: &Rows<'_>, now: Timestamp) -> Result
                 next_attempt_at,
                 finished_at,
             ])?;
-            let Some(attempt) = attempt.as_ref().filter(|_| moved == 1) else { return Ok(false) };
+            let Some(attempt) = attempt.as_ref().filter(|_| moved == 1) else { return Ok(None) };
             let answer = attempt.outcome.result.as_ref().ok();
             insert.execute(params![
                 tenant,
@@ -167,6 +182,48 @@ fn write(connection: &mut Connection, rows: &Rows<'_>, now: Timestamp) -> Result
             ])?;
         }
     }
+    let mut claimed = Vec::with_capacity(claims.wants.len());
+    for want in claims.wants {
+        let Some(brought) = claim(&tx, want, now, claims.lease_until)? else { return Ok(None) };
+        claimed.push(brought);
+    }
     tx.commit()?;
-    Ok(true)
+    Ok(Some(claimed))
+}
+
+/// As [`claims::claim`]. `None`: there is something that cannot be read.
+fn claim(tx: &Transaction<'_>, want: &Want, now: Timestamp, lease_until: Timestamp) -> Result<Option<Claimed>, Error> {
+    let (tenant, endpoint, now) = (want.tenant.as_str(), want.endpoint.to_string(), now.as_millisecond());
+    let lease = params![tenant, endpoint, now, lease_until.as_millisecond(), want.credits as i64, claims::step()];
+    let mut rows: Vec<Row> = tx.prepare_cached(CLAIM.sqlite)?.query_map(lease, row)?.collect::<Result<_, _>>()?;
+    let remaining = if rows.len() < want.credits {
+        let due = tx.prepare_cached(NEXT_DUE)?.query_row(params![tenant, endpoint, now], |due| due.get(0))?;
+        claims::remaining(want, due).ok()
+    } else {
+        Some(Remaining::More)
+    };
+    claims::in_turn(&mut rows);
+    let mut bodies = tx.prepare_cached(BODY)?;
+    let mut leased = Vec::with_capacity(rows.len());
+    for row in rows {
+        let of_event = |event: &rusqlite::Row<'_>| Ok((event.get::<_, Vec<u8>>(0)?, claims::trace(event.get(1)?)));
+        let event = bodies.query_row(params![tenant, row.event_id], of_event).optional()?;
+        let readable = event.and_then(|(body, trace)| row.leased(want, body.into(), trace, lease_until).ok());
+        let Some(readable) = readable else { return Ok(None) };
+        leased.push(readable);
+    }
+    Ok(remaining.map(|remaining| (leased, remaining)))
+}
+
+fn row(row: &rusqlite::Row<'_>) -> Result<Row, Error> {
+    Ok(Row {
+        id: row.get(0)?,
+        event_id: row.get(1)?,
+        event_type: row.get(2)?,
+        attempts: row.get(3)?,
+        failures: row.get(4)?,
+        next_attempt_at: row.get(5)?,
+        claim: row.get(6)?,
+        transformed: row.get(7)?,
+    })
 }

@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::batch::{self, Finished, GoesTo, KnownEvents, NewDelivery};
 use super::claims::{self, Claimed};
-use super::direct::Direct;
+use super::direct::{Claims, Direct};
 use super::failing::Judged;
 use super::leases::Lease;
 use super::rows::Rows;
@@ -219,10 +219,13 @@ impl Group {
             let (events, finished) = (self.new_events(), self.finished.iter().collect::<Vec<_>>());
             let rows = Rows { events: &events, deliveries: &self.deliveries, finished: &finished };
             // Where nothing is taken, there are large requests only.
-            if !self.taken.is_empty() || !finished.is_empty() {
-                if direct.commit(&rows, self.now) {
+            if !self.taken.is_empty() || !finished.is_empty() || !self.wants.is_empty() {
+                let claims = Claims { wants: &self.wants, lease_until: self.lease_until };
+                if let Some(claimed) = direct.commit(&rows, &claims, self.now) {
                     let recorded = (0..finished.len()).collect();
-                    return Ok(Some(Effects { recorded, due: due(&finished), ..Effects::default() }));
+                    let due = due(&finished);
+                    self.claimed = claimed;
+                    return Ok(Some(Effects { recorded, due, ..Effects::default() }));
                 }
                 self.look_first = true;
                 return Ok(None);
@@ -258,12 +261,12 @@ impl Group {
         Ok(Some(effects))
     }
 
-    /// Most groups hold nothing but events for endpoints that are known and attempts at ones that go on as they were, and on
-    /// SQLite need not look at the database before they write. Gives the endpoints of this one if it is such.
+    /// Most groups hold nothing but events for endpoints that are known, attempts at ones that go on as they were, and claims. On
+    /// SQLite those need not look at the database before they write. Gives the endpoints of this one if it is such.
     fn plain<'s>(&self, store: &'s Store) -> Option<(&'s Direct, Endpoints)> {
         let sent = |finished: &Finished| finished.attempt.is_some() && !plugin_runs::to_record(finished);
         let direct = store.direct.as_ref()?;
-        if !self.only_events_and_attempts()
+        if !self.holds_common_only()
             || !self.finished.iter().all(sent)
             || !store.notes.need_no_more(self.finished.iter(), self.now)
         {
@@ -310,15 +313,12 @@ impl Group {
 
     /// Something besides events.
     fn holds_others(&self) -> bool {
-        !(self.finished.is_empty() && self.only_events_and_attempts())
+        !(self.finished.is_empty() && self.wants.is_empty() && self.holds_common_only())
     }
 
-    fn only_events_and_attempts(&self) -> bool {
-        self.tests.is_empty()
-            && self.wants.is_empty()
-            && self.released.is_empty()
-            && self.renewed.is_empty()
-            && self.ended.is_empty()
+    /// Nothing but events, attempts and claims.
+    fn holds_common_only(&self) -> bool {
+        self.tests.is_empty() && self.released.is_empty() && self.renewed.is_empty() && self.ended.is_empty()
     }
 
     /// After the commit: everyone learns what came of it. Gives what was too much for one transaction, and what this host

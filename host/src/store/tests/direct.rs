@@ -1,17 +1,35 @@
-//! Groups on SQLite that read nothing: all of it or nothing.
+//! Groups on SQLite beside the driver: all of it or nothing.
 
 use super::{Bytes, Duration, NOW, Timestamp, World, at, numbered_event as event, room};
 use crate::domain::delivery::{Delivery, Leased};
 use crate::domain::event::Event;
 use crate::domain::id::{DeliveryId, EndpointId};
+use crate::domain::lanes::{Remaining, Want};
 use crate::domain::outcome::{Answer, Outcome};
+use crate::store::Held;
 use crate::store::batch::{Attempt, Finished, GoesTo, NewDelivery};
+use crate::store::claims::{Claimed, claim};
+use crate::store::direct::Claims;
 use crate::store::rows::Rows;
+
+const LEASE: Duration = Duration::from_mins(1);
+const NOTHING: Rows<'_> = Rows { events: &[], deliveries: &[], finished: &[] };
 
 impl World {
     fn commit(&self, rows: &Rows<'_>) -> bool {
-        self.store.direct.as_ref().unwrap().commit(rows, self.clock.now())
+        self.committed(rows, &[]).is_some()
     }
+
+    fn committed(&self, rows: &Rows<'_>, wants: &[Want]) -> Option<Vec<Claimed>> {
+        let now = self.clock.now();
+        let claims = Claims { wants, lease_until: now + LEASE };
+        self.store.direct.as_ref().unwrap().commit(rows, &claims, now)
+    }
+}
+
+fn nothing((leased, remaining): Claimed) -> Remaining {
+    assert!(leased.is_empty());
+    remaining
 }
 
 fn delivery(of: &Event, endpoint: EndpointId, now: Timestamp) -> NewDelivery {
@@ -141,4 +159,69 @@ async fn a_repeated_event_is_told_from_new_ones_that_come_with_it() {
         let all = 2 * i64::try_from(many).unwrap();
         assert_eq!((world.rows_of("events").await, world.rows_of("deliveries").await), (all, all));
     }
+}
+
+/// On the writer's own thread as by the driver.
+#[tokio::test]
+async fn claims_bring_what_is_due_and_say_what_is_left() {
+    for by_the_driver in [false, true] {
+        let world = World::new().await;
+        let endpoint = world.endpoint().await.id;
+        let want = |credits| Want { tenant: world.acme.clone(), endpoint, credits };
+        let claimed = async |credits| match by_the_driver {
+            false => world.committed(&NOTHING, &[want(credits)]).unwrap().remove(0),
+            true => {
+                let mut connection = world.store.write.acquire().await.unwrap();
+                let now = world.clock.now();
+                claim(&mut connection, &want(credits), now, now + LEASE).await.unwrap()
+            }
+        };
+        assert_eq!(nothing(claimed(5).await), Remaining::Nothing);
+
+        let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".parse().unwrap();
+        let posted = [Event { trace: Some(trace), ..event(0) }, event(1), event(2)];
+        let mut made = Vec::new();
+        for event in &posted {
+            let new = [NewDelivery { goes_to: GoesTo::Table, ..delivery(event, endpoint, world.clock.now()) }];
+            assert!(world.commit(&Rows { events: &[(event, Some(1))], deliveries: &new, finished: &[] }));
+            made.extend(new.map(|new| new.leased));
+            world.hand.advance(Duration::from_millis(1));
+        }
+        let lease_until = world.clock.now() + LEASE;
+        let (leased, remaining) = claimed(2).await;
+        assert_eq!(remaining, Remaining::More);
+        let of_events: Vec<_> = leased.iter().map(|leased| (&leased.event, &leased.body, leased.trace)).collect();
+        assert_eq!(of_events, [0, 1].map(|event| (&posted[event].id, &posted[event].body, posted[event].trace)));
+        for (leased, made) in leased.iter().zip(&made) {
+            assert!(leased.claim > 1);
+            assert_eq!((leased.endpoint, leased.lease_until), (endpoint, lease_until));
+            assert_eq!((leased.id, leased.delivery), (made.id, made.delivery));
+        }
+        world.store.disable_endpoint(&world.acme, endpoint, "").await.unwrap();
+        assert_eq!(nothing(claimed(5).await), Remaining::Nothing);
+        world.store.enable_endpoint(&world.acme, endpoint, Held::Deliver).await.unwrap();
+        let (leased, remaining) = claimed(5).await;
+        assert_eq!((leased.len(), &leased[0].event), (1, &posted[2].id));
+        assert_eq!(remaining, Remaining::Until(lease_until));
+    }
+}
+
+/// The driver says then what it is.
+#[tokio::test]
+async fn nothing_is_claimed_beside_what_cannot_be_read() {
+    let world = World::new().await;
+    let (now, endpoint) = (at(NOW), world.endpoint().await.id);
+    let posted = [event(0), event(1)];
+    let deliveries =
+        posted.each_ref().map(|event| NewDelivery { goes_to: GoesTo::Table, ..delivery(event, endpoint, now) });
+    let events = posted.each_ref().map(|event| (event, Some(1)));
+    assert!(world.commit(&Rows { events: &events, deliveries: &deliveries, finished: &[] }));
+    sqlx::query("UPDATE deliveries SET event_type = '' WHERE id = $1")
+        .bind(deliveries[1].leased.id.to_string())
+        .execute(&world.store.write)
+        .await
+        .unwrap();
+    let want = Want { tenant: world.acme.clone(), endpoint, credits: 2 };
+    assert!(world.committed(&NOTHING, &[want]).is_none());
+    assert_eq!(world.rows_of("deliveries WHERE claim = 1").await, 2);
 }
