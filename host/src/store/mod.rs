@@ -1,8 +1,8 @@
 //! The only user of sqlx and rusqlite: durable state on SQLite or PostgreSQL. Functions take and return domain types; rows stay here.
 //!
-//! Each statement has one text for both databases, but for the few that `database`, `batch`, `claims`, `rows` and `direct` have twice. Events and
-//! attempts pass the group-commit writers, each of which commits many of them at once: one on SQLite, where all writes go
-//! through one connection in turn, several on PostgreSQL.
+//! Each statement has one text for both databases, but for the few that `database`, `batch`, `claims`, `rows` and `direct` have
+//! twice. Events and attempts pass the group-commit writers, each of which commits many of them at once: one on SQLite, where all
+//! writes go through one connection in turn, several on PostgreSQL.
 
 mod attachments;
 mod backlog;
