@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::support::{OK, Receiver, answer, config, corpus, error, field, insecure, numbered, post, read_request};
+use crate::support::{
+    OK, Receiver, answer, config, corpus, error, field, insecure, numbered, post, read_request, too_late,
+};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use revnoxa_host::domain::address::{AddressPolicy, EndpointUrl};
@@ -40,7 +42,7 @@ async fn the_request_is_what_the_caller_gave_and_nothing_that_tells_more() {
     headers.insert("user-agent", HeaderValue::from_static("Revnoxa"));
     headers.insert("x-revnoxa-attempt", HeaderValue::from_static("1"));
     let url = EndpointUrl::parse(&format!("{}?a=b", receiver.url()), AddressPolicy::AllowInsecure).unwrap();
-    let outcome = insecure().post("acme", &url, headers, Bytes::from_static(b"{}")).await;
+    let outcome = insecure().post("acme", &url, headers, Bytes::from_static(b"{}"), || true).await.unwrap();
     let mut lines: Vec<String> = seen.lock().unwrap().to_lowercase().lines().map(str::to_owned).collect();
     lines.sort();
     let host = format!("host: {}", receiver.address);
@@ -229,6 +231,39 @@ async fn a_connection_that_was_closed_while_idle_is_not_used() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert_eq!(receiver.accepted(), 10);
+}
+
+/// Whoever asks for a request may have lost the right to it while the connection was made.
+#[tokio::test]
+async fn a_request_that_comes_too_late_is_not_begun() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let record = Arc::clone(&seen);
+    let receiver = Receiver::start(move |mut stream| {
+        let record = Arc::clone(&record);
+        async move {
+            let mut all = Vec::new();
+            while stream.read_buf(&mut all).await.is_ok_and(|read| read > 0) {
+                if all.ends_with(b"}") {
+                    stream.write_all(OK.as_bytes()).await.unwrap();
+                }
+            }
+            record.lock().unwrap().push(String::from_utf8(all).unwrap());
+        }
+    })
+    .await;
+    let outbound = insecure();
+    // Over a new connection, and over one that is there.
+    too_late(&outbound, &receiver.url()).await;
+    assert!(post(&outbound, "acme", &receiver.url()).await.succeeded());
+    too_late(&outbound, &receiver.url()).await;
+    while seen.lock().unwrap().len() < 2 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(receiver.accepted(), 2);
+    let mut seen = seen.lock().unwrap();
+    seen.sort();
+    assert_eq!(seen[0], "");
+    assert_eq!(seen[1].matches("POST").count(), 1, "{}", seen[1]);
 }
 
 #[tokio::test]

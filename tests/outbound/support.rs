@@ -50,7 +50,22 @@ pub(crate) fn insecure() -> Outbound {
 
 pub(crate) async fn post(outbound: &Outbound, tenant: &str, url: &str) -> Outcome {
     let url = EndpointUrl::parse(url, AddressPolicy::AllowInsecure).unwrap();
-    outbound.post(tenant, &url, HeaderMap::new(), Bytes::from_static(b"{\"id\":\"evt_1\"}")).await
+    let body = Bytes::from_static(b"{\"id\":\"evt_1\"}");
+    outbound.post(tenant, &url, HeaderMap::new(), body, || true).await.expect("it may begin")
+}
+
+/// A request that may not begin any more when it is asked; it is asked once.
+pub(crate) async fn too_late(outbound: &Outbound, url: &str) {
+    let url = EndpointUrl::parse(url, AddressPolicy::AllowInsecure).unwrap();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let may_begin = move || {
+        count.fetch_add(1, Ordering::SeqCst);
+        false
+    };
+    let posted = outbound.post("acme", &url, HeaderMap::new(), Bytes::from_static(b"late"), may_begin).await;
+    assert!(posted.is_none(), "{posted:?}");
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
 }
 
 pub(crate) async fn answer(outbound: &Outbound, url: &str) -> Answer {
@@ -65,7 +80,8 @@ pub(crate) async fn error(outbound: &Outbound, url: &str) -> SendError {
 pub(crate) async fn numbered(outbound: &Outbound, url: &str, number: usize) -> Result<String, SendError> {
     let url = EndpointUrl::parse(url, AddressPolicy::AllowInsecure).unwrap();
     let headers = HeaderMap::from_iter([(HeaderName::from_static("x-number"), HeaderValue::from(number))]);
-    let answer = outbound.post("acme", &url, headers, Bytes::from_static(b"{}")).await.result?;
+    let posted = outbound.post("acme", &url, headers, Bytes::from_static(b"{}"), || true).await;
+    let answer = posted.expect("it may begin").result?;
     Ok(String::from_utf8(answer.body.to_vec()).unwrap())
 }
 

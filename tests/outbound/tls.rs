@@ -1,10 +1,10 @@
 //! HTTPS receivers: who is trusted, what is said when one is not, and HTTP/2.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
-use crate::support::{OK, Receiver, answer, config, error, insecure, numbered, post, read_request};
+use crate::support::{OK, Receiver, answer, config, error, insecure, numbered, post, read_request, too_late};
 use bytes::Bytes;
 use h2::server::SendResponse;
 use revnoxa_host::domain::address::AddressPolicy;
@@ -136,6 +136,41 @@ async fn http2_answers_in_another_order_are_credited_to_their_own_requests() {
         assert_eq!(answer, Ok(number.to_string()));
     }
     assert_eq!(https.receiver.accepted(), 1);
+}
+
+/// Its head may have gone ahead; a receiver does nothing with that alone.
+#[tokio::test]
+async fn a_request_over_http2_that_comes_too_late_is_not_whole() {
+    let bodies = Arc::new(Mutex::new(Vec::new()));
+    let record = Arc::clone(&bodies);
+    let https = Https::start_with("127.0.0.1", b"h2", move |stream| {
+        let record = Arc::clone(&record);
+        async move {
+            let mut connection = h2::server::handshake(stream).await.unwrap();
+            while let Some(Ok((request, mut respond))) = connection.accept().await {
+                let record = Arc::clone(&record);
+                tokio::spawn(async move {
+                    let mut body = request.into_body();
+                    let mut all = Vec::new();
+                    while let Some(Ok(chunk)) = body.data().await {
+                        all.extend_from_slice(&chunk);
+                    }
+                    if body.is_end_stream() {
+                        record.lock().unwrap().push(String::from_utf8(all).unwrap());
+                        respond.send_response(http::Response::new(()), true).unwrap();
+                    }
+                });
+            }
+        }
+    })
+    .await;
+    let outbound = https.trusting();
+    too_late(&outbound, &https.url("127.0.0.1")).await;
+    assert!(post(&outbound, "acme", &https.url("127.0.0.1")).await.succeeded());
+    too_late(&outbound, &https.url("127.0.0.1")).await;
+    assert!(post(&outbound, "acme", &https.url("127.0.0.1")).await.succeeded());
+    assert_eq!(*bodies.lock().unwrap(), [r#"{"id":"evt_1"}"#; 2]);
+    assert_eq!(https.receiver.accepted(), 1, "it costs the stream, not the connection");
 }
 
 /// After a GOAWAY that says "nothing was processed" (RFC 9113 §6.8) a client may send again, but a receiver can say so of a request

@@ -12,7 +12,7 @@ use crate::domain::lanes::Health;
 use crate::domain::outcome::{Outcome, SendError};
 use crate::domain::retry::RetrySchedule;
 use crate::domain::trace::TraceParent;
-use crate::store::{Attempt, Finished, LeaseGuard, StoreError};
+use crate::store::{Attempt, Finished, Lease, StoreError};
 use crate::telemetry::METRICS;
 
 const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("Revnoxa-Webhooks/", env!("CARGO_PKG_VERSION")));
@@ -51,7 +51,7 @@ impl Deliver {
         }
     }
 
-    async fn attempt_at(&self, endpoint: &Endpoint, leased: Leased, lease: &LeaseGuard<'_>) -> Health {
+    async fn attempt_at(&self, endpoint: &Endpoint, leased: Leased, lease: &Lease) -> Health {
         let content = match self.content(endpoint, &leased).await {
             Ok(content) => content,
             Err(error) => return self.unreadable(leased, &error).await,
@@ -63,14 +63,21 @@ impl Deliver {
         }
         let once = RetrySchedule::once();
         let schedule = if leased.event_type.is_test() { &once } else { &self.schedule };
-        let finished = self.attempt(endpoint, leased, content, schedule).await;
+        // Nor afterwards, while its connection was made.
+        let finished = match self.attempt(endpoint, leased, content, schedule, lease).await {
+            Ok(finished) => finished,
+            Err(Overtaken(leased)) => {
+                self.writer.release(vec![leased]).await;
+                return Health::Unknown;
+            }
+        };
         let health = finished.attempt.as_ref().map_or(Health::Unknown, |attempt| Health::of(&attempt.outcome));
         self.writer.record(finished).await;
         health
     }
 
     /// It may end before it is renewed.
-    fn runs_out(&self, lease: &LeaseGuard<'_>) -> bool {
+    fn runs_out(&self, lease: &Lease) -> bool {
         lease.runs_out(self.clock.now(), self.renewal)
     }
 
@@ -94,7 +101,8 @@ impl Deliver {
         leased: Leased,
         content: Content,
         schedule: &RetrySchedule,
-    ) -> Finished {
+        lease: &Lease,
+    ) -> Result<Finished, Overtaken> {
         let started_at = self.clock.now();
         let Content { decision, ran: plugins } = content;
         let span = self.span(endpoint, &leased, plugins.as_ref(), started_at);
@@ -102,7 +110,14 @@ impl Deliver {
             Decision::Send(body, added) => {
                 let headers = headers(endpoint, &leased, &body, &added, span.context(), started_at);
                 let request_headers = as_sent(&headers);
-                (self.outbound.post(leased.tenant.as_str(), &endpoint.url, headers, body).await, request_headers)
+                let (lease, clock, renewal) = (lease.clone(), self.clock.clone(), self.renewal);
+                let may_begin = move || !lease.runs_out(clock.now(), renewal);
+                let posted = self.outbound.post(leased.tenant.as_str(), &endpoint.url, headers, body, may_begin).await;
+                let Some(outcome) = posted else {
+                    span.end_without_request();
+                    return Err(Overtaken(leased));
+                };
+                (outcome, request_headers)
             }
             Decision::Fail(how) => {
                 let duration = plugins.iter().flat_map(|ran| &ran.runs).map(|run| run.duration).sum();
@@ -111,7 +126,7 @@ impl Deliver {
             Decision::Drop(reason) => {
                 span.end_without_request();
                 let next = leased.delivery.dropped();
-                return Finished { leased, next, attempt: None, plugins, reason: Some(reason), gone: false };
+                return Ok(Finished { leased, next, attempt: None, plugins, reason: Some(reason), gone: false });
             }
         };
         let next = leased
@@ -134,9 +149,12 @@ impl Deliver {
         span.end(&outcome);
         let gone = delivery::is_gone(&outcome);
         let attempt = Attempt { started_at, outcome, request_headers, error };
-        Finished { leased, next, attempt: Some(attempt), plugins, reason: None, gone }
+        Ok(Finished { leased, next, attempt: Some(attempt), plugins, reason: None, gone })
     }
 }
+
+/// Nothing was sent: by the time the connection was there, another host might have begun its own attempt.
+pub(super) struct Overtaken(pub(super) Leased);
 
 /// Shown to the tenant; `None`: the receiver's answer says it all.
 pub(super) fn error_text(outcome: &Outcome) -> Option<String> {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{Deliver, TESTS_OF_A_TENANT, attempt};
+use super::attempt::{self, Overtaken};
+use super::{Deliver, TESTS_OF_A_TENANT};
 use crate::domain::endpoint::{Endpoint, EndpointState};
 use crate::domain::event::{Event, EventType, request_body};
 use crate::domain::id::{EventId, TenantId};
@@ -33,6 +34,9 @@ pub enum TestError {
     /// Too many test events are under way.
     #[error("too many test events are under way")]
     Busy,
+    /// This host stood still, or the network did, so long that another may be sending it.
+    #[error("the test event was taken over by another host")]
+    Overtaken,
     /// The endpoint was deleted meanwhile.
     #[error("the endpoint is gone")]
     Gone,
@@ -65,9 +69,15 @@ impl Deliver {
 
     async fn test(&self, endpoint: &Endpoint) -> Result<TestResult, TestError> {
         let leased = self.writer.accept_test(self.test_event(endpoint), endpoint.id).await?.ok_or(TestError::Gone)?;
-        let _lease = self.leases.hold(&leased);
+        let lease = self.leases.hold(&leased);
         let content = self.content(endpoint, &leased).await?;
-        let finished = self.attempt(endpoint, leased, content, &RetrySchedule::once()).await;
+        let finished = match self.attempt(endpoint, leased, content, &RetrySchedule::once(), &lease).await {
+            Ok(finished) => finished,
+            Err(Overtaken(leased)) => {
+                self.writer.release(vec![leased]).await;
+                return Err(TestError::Overtaken);
+            }
+        };
         let outcome = &finished.attempt.as_ref().expect("plugins drop no test event").outcome;
         let result = TestResult {
             delivered: outcome.succeeded(),

@@ -252,7 +252,10 @@ impl From<StoreError> for Problem {
 impl From<TestError> for Problem {
     fn from(error: TestError) -> Self {
         match error {
-            TestError::Stopping | TestError::Busy | TestError::Accept(AcceptError::Unavailable) => Self::Unavailable,
+            TestError::Stopping
+            | TestError::Busy
+            | TestError::Overtaken
+            | TestError::Accept(AcceptError::Unavailable) => Self::Unavailable,
             TestError::Gone | TestError::Accept(AcceptError::UnknownTenant(_)) => Self::NotFound,
             TestError::Accept(AcceptError::Conflict(_) | AcceptError::TooManyDeliveries) => Self::internal(&error),
             TestError::Store(error) => error.into(),

@@ -9,9 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::Uri;
-use http_body_util::Full;
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -25,6 +23,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tower_service::Service;
 
+use super::body::Guarded;
 use super::resolver::GuardedResolver;
 use super::{OutboundError, POOL_LIMIT};
 use crate::domain::address::AddressPolicy;
@@ -90,7 +89,7 @@ fn add_extra_ca(roots: &mut RootCertStore, path: &PathBuf) -> Result<(), BoxErro
 
 /// One pool of connections. It follows no redirect, uses no proxy and unpacks nothing, for it cannot; a request that a connection
 /// may have begun to send is never sent again.
-pub(super) type Client = legacy::Client<Connector, Full<Bytes>>;
+pub(super) type Client = legacy::Client<Connector, Guarded>;
 
 /// An empty pool.
 pub(super) fn build(

@@ -5,6 +5,7 @@
 //! decompresses nothing, sends a request at most once, shares no connection between tenants. What a receiver can make it
 //! keep in memory is bounded in each of its parts: headers, body, `Retry-After`.
 
+mod body;
 mod client;
 mod collector;
 mod failure;
@@ -20,13 +21,14 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::header::{ACCEPT, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use quick_cache::sync::Cache;
 use tokio::time::{Instant, timeout_at};
 
 use crate::domain::address::{AddressPolicy, EndpointUrl};
 use crate::domain::outcome::{Answer, Outcome, SendError};
+use body::{Guarded, LastLook};
 use client::{Client, PoolKey, PoolKeyRef};
 pub use collector::CollectorClient;
 pub use local::{LocalApi, LocalApiError};
@@ -109,10 +111,21 @@ impl Outbound {
     ///
     /// `headers` are sent as given (`Host`, `Content-Length` and `Accept: */*` are added). A status that came in
     /// time counts even if the body after it did not.
-    pub async fn post(&self, tenant: &str, url: &EndpointUrl, headers: HeaderMap, body: Bytes) -> Outcome {
+    ///
+    /// `may_begin` is asked when the connection is there. `None`: it said no, and the receiver has got no whole request.
+    pub async fn post(
+        &self,
+        tenant: &str,
+        url: &EndpointUrl,
+        headers: HeaderMap,
+        body: Bytes,
+        may_begin: impl Fn() -> bool + Send + Sync + 'static,
+    ) -> Option<Outcome> {
         let started = Instant::now();
+        let look: Arc<LastLook> = LastLook::new(may_begin);
+        let body = Guarded::new(body, look.clone());
         let result = self.answer(tenant, url, headers, body, started + self.attempt_timeout).await;
-        Outcome { duration: started.elapsed(), result }
+        (!look.refused()).then(|| Outcome { duration: started.elapsed(), result })
     }
 
     /// The addresses a new connection to `host` would use, none of them refused; nothing is sent to them.
@@ -128,14 +141,14 @@ impl Outbound {
         tenant: &str,
         url: &EndpointUrl,
         headers: HeaderMap,
-        body: Bytes,
+        body: Guarded,
         deadline: Instant,
     ) -> Result<Answer, SendError> {
         // Again, although it was checked when it was saved: the row may be older than the rule, and a host that
         // is an address never reaches the resolver.
         url.check(self.policy).map_err(|_| SendError::AddressRefused)?;
         let uri: Uri = url.as_str().parse().map_err(|_| SendError::Network("request could not be set up"))?;
-        let mut request = Request::new(Full::new(body));
+        let mut request = Request::new(body);
         *request.method_mut() = Method::POST;
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;

@@ -1,6 +1,7 @@
 //! The leases of attempts that run, which are renewed until they end.
 
 use std::collections::HashMap;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -24,6 +25,12 @@ impl Lease {
     #[must_use]
     pub fn until(&self) -> Timestamp {
         Timestamp::from_millisecond(self.until_ms.load(Ordering::Relaxed)).unwrap_or(Timestamp::MAX)
+    }
+
+    /// Whether it may run out before it is renewed, which happens every `renewal`.
+    #[must_use]
+    pub fn runs_out(&self, now: Timestamp, renewal: SignedDuration) -> bool {
+        now.saturating_add(renewal).unwrap_or(Timestamp::MAX) > self.until()
     }
 
     pub(super) fn renewed(&self, until: Timestamp) {
@@ -60,11 +67,11 @@ pub struct LeaseGuard<'l> {
     lease: Lease,
 }
 
-impl LeaseGuard<'_> {
-    /// Whether it may run out before it is renewed, which happens every `renewal`.
-    #[must_use]
-    pub fn runs_out(&self, now: Timestamp, renewal: SignedDuration) -> bool {
-        now.saturating_add(renewal).unwrap_or(Timestamp::MAX) > self.lease.until()
+impl Deref for LeaseGuard<'_> {
+    type Target = Lease;
+
+    fn deref(&self) -> &Lease {
+        &self.lease
     }
 }
 
