@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use revnoxa_tests::{Answer, Gate, Host, Receiver};
+use revnoxa_tests::{Answer, Authority, Gate, Host, Receiver, eventually, on_postgres};
 use serde_json::json;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{Connection, SqliteConnection};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_goes_to_every_endpoint_that_wants_it() {
@@ -109,4 +111,36 @@ async fn no_more_than_the_permitted_attempts_run_at_once() {
     let last = acme.event("incident.created", json!("last")).await;
     gate.open();
     endpoint.delivery_in("succeeded", &last).await;
+}
+
+/// Another host may have begun its own attempt by then.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_whose_lease_runs_out_while_it_connects_is_not_begun() {
+    if on_postgres() {
+        return;
+    }
+    let authority = Authority::new();
+    let host = Host::builder().with(|config| config.extra_ca = Some(authority.pem_file())).start().await;
+    let receiver = Receiver::answering_https(&authority, [200]).await;
+    receiver.answer_tests(Answer::raw("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"));
+    let endpoint = host.tenant("acme").await.endpoint(&receiver).await;
+    let gate = Gate::closed();
+    receiver.hold_connections(&gate);
+    let event = endpoint.tenant.event("incident.created", json!({})).await;
+    eventually("the attempt to connect", async || (receiver.connections() == 2).then_some(())).await;
+
+    // Nor can it be renewed.
+    let file = SqliteConnectOptions::new().filename(host.dir().join("revnoxa.db"));
+    let mut lock = SqliteConnection::connect_with(&file).await.unwrap();
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut lock).await.unwrap();
+    host.advance(Duration::from_secs(61)).await;
+    gate.open();
+    eventually("the connection to be closed, or used", async || {
+        (receiver.ended() == 2 || !receiver.received().is_empty()).then_some(())
+    })
+    .await;
+    assert_eq!(receiver.received().len(), 0);
+    sqlx::query("ROLLBACK").execute(&mut lock).await.unwrap();
+    let delivery = endpoint.delivery_in("succeeded", &event).await;
+    assert_eq!((&delivery["attempts"], receiver.received().len()), (&json!(1), 1));
 }

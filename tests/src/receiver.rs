@@ -14,7 +14,11 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use crate::{answer::Answer, authority::Authority, wait::WAIT};
+use crate::{
+    answer::{Answer, Gate},
+    authority::Authority,
+    wait::WAIT,
+};
 
 /// A customer's server on loopback: HTTP/1.1 by hand, so that it can also misbehave.
 ///
@@ -31,6 +35,9 @@ struct Shared {
     script: Mutex<Script>,
     log: watch::Sender<Log>,
     connections: AtomicUsize,
+    ended: AtomicUsize,
+    /// What new connections wait for before anything is said.
+    door: Mutex<Option<Gate>>,
 }
 
 struct Script {
@@ -71,6 +78,8 @@ impl Receiver {
             script: Mutex::new(Script { next, last, tests: 200.into() }),
             log: watch::Sender::default(),
             connections: AtomicUsize::new(0),
+            ended: AtomicUsize::new(0),
+            door: Mutex::default(),
         });
         let (scheme_and_name, acceptor) = match tls {
             Some((name, acceptor)) => (format!("https://{name}"), Some(acceptor)),
@@ -131,6 +140,16 @@ impl Receiver {
     pub fn connections(&self) -> usize {
         self.shared.connections.load(Relaxed)
     }
+
+    /// How many of them have ended.
+    pub fn ended(&self) -> usize {
+        self.shared.ended.load(Relaxed)
+    }
+
+    /// Connections that come from now on are accepted, and hear nothing until the gate lets them through.
+    pub fn hold_connections(&self, gate: &Gate) {
+        *self.shared.door.lock().unwrap() = Some(gate.clone());
+    }
 }
 
 impl Drop for Receiver {
@@ -186,20 +205,28 @@ async fn accept(listener: TcpListener, acceptor: Option<TlsAcceptor>, shared: Ar
     loop {
         let (stream, _) = listener.accept().await.unwrap();
         let number = shared.connections.fetch_add(1, Relaxed);
-        open.spawn(serve(stream, acceptor.clone(), shared.clone(), number));
+        let (acceptor, shared) = (acceptor.clone(), shared.clone());
+        open.spawn(async move {
+            serve(stream, acceptor, &shared, number).await;
+            shared.ended.fetch_add(1, Relaxed);
+        });
         while open.try_join_next().is_some() {}
     }
 }
 
-async fn serve(stream: TcpStream, acceptor: Option<TlsAcceptor>, shared: Arc<Shared>, number: usize) {
+async fn serve(stream: TcpStream, acceptor: Option<TlsAcceptor>, shared: &Shared, number: usize) {
+    let door = shared.door.lock().unwrap().clone();
+    if let Some(gate) = door {
+        gate.pass().await;
+    }
     // Answers are small; Nagle's delay would show in every test.
     let _ = stream.set_nodelay(true);
     match acceptor {
-        None => converse(stream, &shared, number).await,
+        None => converse(stream, shared, number).await,
         Some(acceptor) => {
             // A peer that does not trust us hangs up here; it says so in its own history.
             if let Ok(stream) = acceptor.accept(stream).await {
-                converse(stream, &shared, number).await;
+                converse(stream, shared, number).await;
             }
         }
     }
