@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 use crate::support::{
@@ -231,6 +232,52 @@ async fn a_connection_that_was_closed_while_idle_is_not_used() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert_eq!(receiver.accepted(), 10);
+}
+
+/// What a connection costs would otherwise be felt by everybody when there are many at once.
+#[tokio::test]
+async fn a_tenants_connections_are_made_one_after_the_other_and_the_wait_does_not_count() {
+    // On two processors the last waits longer than an attempt may take.
+    const CONNECTIONS: u32 = 600;
+    const AT_ONCE: u32 = 4;
+    let receiver = Receiver::start(|mut stream| async move {
+        read_request(&mut stream).await;
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n").await;
+    })
+    .await;
+    let (outbound, url) = (Arc::new(hasty()), receiver.url());
+    let (began, mut posts) = (Instant::now(), JoinSet::new());
+    for _ in 0..CONNECTIONS {
+        let (outbound, url) = (Arc::clone(&outbound), url.clone());
+        posts.spawn(async move { post(&outbound, "acme", &url).await });
+    }
+    for outcome in posts.join_all().await {
+        assert!(outcome.succeeded() && outcome.duration < SHORT, "{outcome:?}");
+    }
+    let gap = Duration::from_millis(2) / u32::try_from(available_parallelism().unwrap().get()).unwrap();
+    assert!(began.elapsed() >= gap * (CONNECTIONS - AT_ONCE), "{:?}", began.elapsed());
+    assert_eq!(receiver.accepted(), CONNECTIONS as usize);
+}
+
+/// Requests that find a connection use up no turns: the next connection does not wait for them.
+#[tokio::test]
+async fn requests_over_connections_that_are_there_do_not_make_others_wait() {
+    let (busy, other) = (Receiver::answering(OK).await, Receiver::answering(OK).await);
+    let (outbound, url) = (Arc::new(insecure()), busy.url());
+    let mut posts = JoinSet::new();
+    for _ in 0..32 {
+        let (outbound, url) = (Arc::clone(&outbound), url.clone());
+        posts.spawn(async move {
+            for _ in 0..100 {
+                assert!(post(&outbound, "acme", &url).await.succeeded());
+            }
+        });
+    }
+    posts.join_all().await;
+    let began = Instant::now();
+    let outcome = post(&outbound, "acme", &other.url()).await;
+    let waited = began.elapsed() - outcome.duration;
+    assert!(outcome.succeeded() && waited < Duration::from_millis(300), "{waited:?}, {outcome:?}");
 }
 
 /// Whoever asks for a request may have lost the right to it while the connection was made.

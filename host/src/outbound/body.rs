@@ -1,32 +1,92 @@
-//! A request's body that asks, before it is begun, whether it still may be.
+//! A request's body that asks, before it is begun, whether it still may be; and what else is known of a request that is under way.
 
 use std::convert::Infallible;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::{Body, Frame, SizeHint};
+use tokio::time::Instant;
 
-/// Asked when the connection is there, right before the request is written to it.
-pub(super) struct LastLook<F: ?Sized = dyn Fn() -> bool + Send + Sync> {
+const WAITING: u64 = u64::MAX;
+
+/// What becomes of one request.
+pub(super) struct UnderWay<F: ?Sized = dyn Fn() -> bool + Send + Sync> {
+    since: Instant,
+    /// For its turn to connect; [`WAITING`] as long as it does.
+    waited_us: AtomicU64,
     refused: AtomicBool,
+    /// Asked when the connection is there, right before the request is written to it.
     may_begin: F,
 }
 
-impl<F: Fn() -> bool> LastLook<F> {
+tokio::task_local! {
+    /// The request that a connection is made for.
+    pub(super) static REQUEST: Arc<UnderWay>;
+}
+
+impl<F: Fn() -> bool> UnderWay<F> {
+    /// One that begins to look for a connection now.
     pub(super) fn new(may_begin: F) -> Arc<Self> {
-        Arc::new(Self { refused: AtomicBool::new(false), may_begin })
+        Arc::new(Self {
+            since: Instant::now(),
+            waited_us: AtomicU64::new(0),
+            refused: AtomicBool::new(false),
+            may_begin,
+        })
     }
 }
 
-impl LastLook {
-    /// Whether it was asked, and the answer was no.
+impl UnderWay {
+    /// Whether `may_begin` was asked, and the answer was no.
     pub(super) fn refused(&self) -> bool {
         self.refused.load(Ordering::Relaxed)
+    }
+
+    /// It waits for its turn to connect, which is none of the receiver's time.
+    pub(super) fn waits(&self) {
+        self.waited_us.store(WAITING, Ordering::Relaxed);
+    }
+
+    /// Whether it does still.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.waited_us.load(Ordering::Relaxed) == WAITING
+    }
+
+    /// It waits no more: it was its turn, or another connection was free before.
+    pub(super) fn waited(&self) {
+        let us = u64::try_from(self.since.elapsed().as_micros()).unwrap_or(WAITING - 1);
+        let _ = self.waited_us.compare_exchange(WAITING, us, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// It has a connection: whether it begins now.
+    fn begins(&self) -> bool {
+        self.waited();
+        let begins = (self.may_begin)();
+        self.refused.store(!begins, Ordering::Relaxed);
+        begins
+    }
+
+    /// When so much time is up, without that.
+    pub(super) fn deadline(&self, limit: Duration) -> Instant {
+        self.since + limit + self.wait()
+    }
+
+    /// How long it took, without that.
+    pub(super) fn took(&self) -> Duration {
+        self.since.elapsed().saturating_sub(self.wait())
+    }
+
+    fn wait(&self) -> Duration {
+        match self.waited_us.load(Ordering::Relaxed) {
+            WAITING => self.since.elapsed(),
+            us => Duration::from_micros(us),
+        }
     }
 }
 
@@ -34,12 +94,12 @@ impl LastLook {
 /// the body fails: there is no whole request then.
 pub(super) struct Guarded {
     whole: Full<Bytes>,
-    look: Option<Arc<LastLook>>,
+    request: Option<Arc<UnderWay>>,
 }
 
 impl Guarded {
-    pub(super) fn new(body: Bytes, look: Arc<LastLook>) -> Self {
-        Self { whole: Full::new(body), look: Some(look) }
+    pub(super) fn new(body: Bytes, request: Arc<UnderWay>) -> Self {
+        Self { whole: Full::new(body), request: Some(request) }
     }
 }
 
@@ -48,17 +108,16 @@ impl Body for Guarded {
     type Error = TooLate;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, TooLate>>> {
-        if let Some(look) = self.look.take()
-            && !(look.may_begin)()
+        if let Some(request) = self.request.take()
+            && !request.begins()
         {
-            look.refused.store(true, Ordering::Relaxed);
             return Poll::Ready(Some(Err(TooLate)));
         }
         Pin::new(&mut self.whole).poll_frame(context).map_err(|error: Infallible| match error {})
     }
 
     fn is_end_stream(&self) -> bool {
-        self.look.is_none() && self.whole.is_end_stream()
+        self.request.is_none() && self.whole.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -23,7 +23,8 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tower_service::Service;
 
-use super::body::Guarded;
+use super::body::{Guarded, REQUEST};
+use super::pace::Turns;
 use super::resolver::GuardedResolver;
 use super::{OutboundError, POOL_LIMIT};
 use crate::domain::address::AddressPolicy;
@@ -91,8 +92,9 @@ fn add_extra_ca(roots: &mut RootCertStore, path: &PathBuf) -> Result<(), BoxErro
 /// may have begun to send is never sent again.
 pub(super) type Client = legacy::Client<Connector, Guarded>;
 
-/// An empty pool.
+/// An empty pool of a tenant.
 pub(super) fn build(
+    turns: Arc<Turns>,
     tls: &Arc<ClientConfig>,
     resolver: &GuardedResolver,
     policy: AddressPolicy,
@@ -118,15 +120,16 @@ pub(super) fn build(
         .http2_max_header_list_size(HTTP2_HEADER_LIMIT)
         .http2_keep_alive_interval(HTTP2_PING_AFTER)
         .http2_keep_alive_timeout(HTTP2_PING_TIMEOUT)
-        .build(Connector { https, limit: attempt_timeout })
+        .build(Connector { https, limit: attempt_timeout, turns })
 }
 
-/// Looks up, connects and shakes hands, all within a limit. An attempt has its own; this one ends a connect that goes on in the
-/// background after an idle connection was found meanwhile.
+/// Waits for the tenant's turn; looks up, connects and shakes hands, all that within a limit. An attempt has its own; this one
+/// ends a connect that goes on in the background after an idle connection was found meanwhile.
 #[derive(Clone)]
 pub(super) struct Connector {
     https: HttpsConnector<HttpConnector<GuardedResolver>>,
     limit: Duration,
+    turns: Arc<Turns>,
 }
 
 type BoxError = Box<dyn Error + Send + Sync>;
@@ -143,9 +146,22 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, to: Uri) -> Connecting {
-        let connecting = timeout(self.limit, self.https.call(to));
+        let (connecting, limit, turns) = (self.https.call(to), self.limit, self.turns.clone());
+        // hyper calls this while it polls the request.
+        let request = REQUEST.try_with(Arc::clone).ok();
+        if let Some(request) = &request {
+            request.waits();
+        }
         Box::pin(async move {
-            match connecting.await {
+            // Another connection may be free before.
+            let is_needed = || request.as_ref().is_none_or(|request| request.is_waiting());
+            if !turns.take(is_needed).await {
+                return Err("another connection was free before".into());
+            }
+            if let Some(request) = &request {
+                request.waited();
+            }
+            match timeout(limit, connecting).await {
                 Ok(connected) => connected,
                 Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
             }

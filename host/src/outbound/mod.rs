@@ -10,11 +10,13 @@ mod client;
 mod collector;
 mod failure;
 mod local;
+mod pace;
 mod resolver;
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,10 +30,11 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::domain::address::{AddressPolicy, EndpointUrl};
 use crate::domain::outcome::{Answer, Outcome, SendError};
-use body::{Guarded, LastLook};
+use body::{Guarded, REQUEST, UnderWay};
 use client::{Client, PoolKey, PoolKeyRef};
 pub use collector::CollectorClient;
 pub use local::{LocalApi, LocalApiError};
+use pace::Pace;
 use resolver::GuardedResolver;
 pub use resolver::ResolveError;
 
@@ -51,7 +54,8 @@ const RETRY_AFTER_LIMIT: usize = 64;
 pub struct OutboundConfig {
     /// Where it may connect to.
     pub policy: AddressPolicy,
-    /// From the start of the connect to the status line; the body is read to the same deadline.
+    /// From the start of the connect to the status line; the body is read to the same deadline. A tenant that makes many connections at
+    /// once has them made one after the other, and the wait for that does not count.
     pub attempt_timeout: Duration,
     /// PEM file of certificate authorities trusted beside the system's.
     pub extra_ca: Option<PathBuf>,
@@ -87,6 +91,7 @@ pub struct Outbound {
     attempt_timeout: Duration,
     tls: Arc<rustls::ClientConfig>,
     resolver: GuardedResolver,
+    pace: Pace,
     pools: Cache<PoolKey, Arc<Client>>,
 }
 
@@ -103,6 +108,7 @@ impl Outbound {
             attempt_timeout: config.attempt_timeout,
             tls,
             resolver,
+            pace: Pace::new(),
             pools: Cache::new(POOL_LIMIT),
         })
     }
@@ -121,11 +127,10 @@ impl Outbound {
         body: Bytes,
         may_begin: impl Fn() -> bool + Send + Sync + 'static,
     ) -> Option<Outcome> {
-        let started = Instant::now();
-        let look: Arc<LastLook> = LastLook::new(may_begin);
-        let body = Guarded::new(body, look.clone());
-        let result = self.answer(tenant, url, headers, body, started + self.attempt_timeout).await;
-        (!look.refused()).then(|| Outcome { duration: started.elapsed(), result })
+        let under_way: Arc<UnderWay> = UnderWay::new(may_begin);
+        let body = Guarded::new(body, under_way.clone());
+        let result = self.answer(tenant, url, headers, body, &under_way).await;
+        (!under_way.refused()).then(|| Outcome { duration: under_way.took(), result })
     }
 
     /// The addresses a new connection to `host` would use, none of them refused; nothing is sent to them.
@@ -142,7 +147,7 @@ impl Outbound {
         url: &EndpointUrl,
         headers: HeaderMap,
         body: Guarded,
-        deadline: Instant,
+        under_way: &Arc<UnderWay>,
     ) -> Result<Answer, SendError> {
         // Again, although it was checked when it was saved: the row may be older than the rule, and a host that
         // is an address never reaches the resolver.
@@ -153,10 +158,15 @@ impl Outbound {
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;
         request.headers_mut().entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
-        match timeout_at(deadline, self.client(tenant, url).request(request)).await {
-            Ok(Ok(response)) => Ok(read_answer(response, deadline).await),
-            Ok(Err(error)) => Err(failure::send_error(&error, self.attempt_timeout)),
-            Err(_) => Err(SendError::TimedOut(self.attempt_timeout)),
+        let mut answering = pin!(REQUEST.scope(under_way.clone(), self.client(tenant, url).request(request)));
+        loop {
+            let until = under_way.deadline(self.attempt_timeout);
+            match timeout_at(until, answering.as_mut()).await {
+                Ok(Ok(response)) => return Ok(read_answer(response, under_way.deadline(self.attempt_timeout)).await),
+                Ok(Err(error)) => return Err(failure::send_error(&error, self.attempt_timeout)),
+                Err(_) if until < under_way.deadline(self.attempt_timeout) => {}
+                Err(_) => return Err(SendError::TimedOut(self.attempt_timeout)),
+            }
         }
     }
 
@@ -165,7 +175,8 @@ impl Outbound {
         if let Some(client) = self.pools.get(&key) {
             return client;
         }
-        let build = || client::build(&self.tls, &self.resolver, self.policy, self.attempt_timeout);
+        let build =
+            || client::build(self.pace.of(tenant), &self.tls, &self.resolver, self.policy, self.attempt_timeout);
         // One builder per key: two would mean two pools, and the connections of one of them lost.
         let Ok(client) = self.pools.get_or_insert_with(&PoolKey::from(key), || Ok::<_, Infallible>(Arc::new(build())));
         client
