@@ -14,6 +14,7 @@ use super::claims::{self, CLAIM, Claimed, NEXT_DUE, Row};
 use super::database::{FOLD_OFTEN, FOLD_SELDOM};
 use super::rows::{Rows, columns, count};
 use crate::domain::event::Event;
+use crate::domain::id::{EventId, TenantId};
 use crate::domain::lanes::{Remaining, Want};
 
 const EVENT: &str = "INSERT INTO events (tenant_id, id, event_type, body, fingerprint, deliveries, created_at, trace)
@@ -30,6 +31,7 @@ const MOVE: &str =
 const ATTEMPT: &str = "INSERT INTO attempts (tenant_id, delivery_id, number, started_at, duration_ms, request_headers,
         status_code, response_body, response_truncated, error)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+const COMPLETE: &str = "UPDATE events SET deliveries = ?3 WHERE tenant_id = ?1 AND id = ?2";
 /// Of the event of a delivery.
 const BODY: &str = "SELECT body, trace FROM events WHERE tenant_id = ?1 AND id = ?2";
 
@@ -62,14 +64,22 @@ impl Direct {
     }
 
     /// Writes all of it and then claims, in a transaction of its own, or does nothing: `None`, because a delivery is under another
-    /// claim by now, an event or an attempt is there already, or the database failed. Each of `finished` must have an attempt.
+    /// claim by now, an event or an attempt is there already, or the database failed. Each of `finished` must have an attempt;
+    /// `completed` are events that were written before, with how many deliveries they have by now.
     ///
     /// Blocks its thread. Whoever calls it holds the one connection of the pool that writes.
-    pub(super) fn commit(&self, rows: &Rows<'_>, claims: &Claims<'_>, now: Timestamp) -> Option<Vec<Claimed>> {
+    pub(super) fn commit(
+        &self,
+        rows: &Rows<'_>,
+        completed: &[(TenantId, EventId, usize)],
+        claims: &Claims<'_>,
+        now: Timestamp,
+    ) -> Option<Vec<Claimed>> {
         let mut kept = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         let committed = match kept.take().map_or_else(|| open(&self.path), Ok) {
             Ok(mut open) => {
-                let committed = open.fold_for(rows).and_then(|()| write(&mut open.connection, rows, claims, now));
+                let committed =
+                    open.fold_for(rows).and_then(|()| write(&mut open.connection, rows, completed, claims, now));
                 // One that is in a transaction still, where its disk failed, is of no use any more.
                 *kept = Some(open).filter(|open| open.connection.is_autocommit());
                 committed
@@ -116,6 +126,7 @@ fn open(path: &Path) -> Result<Open, Error> {
 fn write(
     connection: &mut Connection,
     rows: &Rows<'_>,
+    completed: &[(TenantId, EventId, usize)],
     claims: &Claims<'_>,
     now: Timestamp,
 ) -> Result<Option<Vec<Claimed>>, Error> {
@@ -181,6 +192,9 @@ fn write(
                 attempt.error,
             ])?;
         }
+    }
+    for (tenant, event, deliveries) in completed {
+        tx.prepare_cached(COMPLETE)?.execute(params![tenant.as_str(), event.as_str(), count(Some(*deliveries))])?;
     }
     let mut claimed = Vec::with_capacity(claims.wants.len());
     for want in claims.wants {

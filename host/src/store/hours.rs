@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::batch::Finished;
+use super::database::Kind;
 use super::purge::Purged;
 use super::sized::Sized;
 use super::{Store, StoreError, millis, parsed, timestamp, unreadable};
@@ -24,8 +25,10 @@ use crate::domain::id::{EndpointId, TenantId};
 
 /// Hours of endpoints with counts that are not written yet at most; of further ones nothing is counted until they are.
 pub(super) const UNWRITTEN: usize = 100_000;
-/// Hours written in one transaction, so that others get their turn to write in between.
-const CHUNK: usize = 1_024;
+/// Hours written in one transaction on SQLite, so that others get their turn to write in between.
+const CHUNK: usize = 64;
+/// On PostgreSQL others write meanwhile, and each transaction takes its time.
+const LARGE_CHUNK: usize = 1_024;
 /// Between two writes.
 const PERIOD: Duration = Duration::from_secs(1);
 
@@ -113,7 +116,11 @@ impl Store {
     pub async fn write_hours(&self) -> Result<(), StoreError> {
         let mut counted = self.unwritten.take();
         let (mut written, mut result) = (0, Ok(()));
-        for chunk in counted.chunks(CHUNK) {
+        let at_once = match self.kind {
+            Kind::Sqlite => CHUNK,
+            Kind::Postgres => LARGE_CHUNK,
+        };
+        for chunk in counted.chunks(at_once) {
             result = self.within_limit(self.add_hours(chunk)).await;
             if result.is_err() {
                 break;

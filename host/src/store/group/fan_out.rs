@@ -74,7 +74,7 @@ impl Group {
     }
 
     /// A large request, or a part of one, if there is nothing else to do.
-    fn take_large(&mut self, store: &Store, endpoints: &Endpoints, known: &mut KnownEvents) {
+    pub(super) fn take_large(&mut self, store: &Store, endpoints: &Endpoints, known: &mut KnownEvents) {
         if !self.taken.is_empty() || self.holds_others() {
             return;
         }

@@ -215,21 +215,20 @@ impl Group {
         if !self.look_first
             && let Some((direct, endpoints)) = self.plain(store)
         {
-            self.take_small(store, &endpoints, &mut KnownEvents::new());
+            let mut known = KnownEvents::new();
+            self.take_small(store, &endpoints, &mut known);
+            self.take_large(store, &endpoints, &mut known);
             let (events, finished) = (self.new_events(), self.finished.iter().collect::<Vec<_>>());
             let rows = Rows { events: &events, deliveries: &self.deliveries, finished: &finished };
-            // Where nothing is taken, there are large requests only.
-            if !self.taken.is_empty() || !finished.is_empty() || !self.wants.is_empty() {
-                let claims = Claims { wants: &self.wants, lease_until: self.lease_until };
-                if let Some(claimed) = direct.commit(&rows, &claims, self.now) {
-                    let recorded = (0..finished.len()).collect();
-                    let due = due(&finished);
-                    self.claimed = claimed;
-                    return Ok(Some(Effects { recorded, due, ..Effects::default() }));
-                }
-                self.look_first = true;
-                return Ok(None);
+            let claims = Claims { wants: &self.wants, lease_until: self.lease_until };
+            if let Some(claimed) = direct.commit(&rows, &self.completed, &claims, self.now) {
+                let recorded = (0..finished.len()).collect();
+                let due = due(&finished);
+                self.claimed = claimed;
+                return Ok(Some(Effects { recorded, due, ..Effects::default() }));
             }
+            self.look_first = true;
+            return Ok(None);
         }
         let mut tx = connection.begin_with(store.kind.begin_group()).await?;
         let mut effects = Effects::default();

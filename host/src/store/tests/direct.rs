@@ -23,7 +23,7 @@ impl World {
     fn committed(&self, rows: &Rows<'_>, wants: &[Want]) -> Option<Vec<Claimed>> {
         let now = self.clock.now();
         let claims = Claims { wants, lease_until: now + LEASE };
-        self.store.direct.as_ref().unwrap().commit(rows, &claims, now)
+        self.store.direct.as_ref().unwrap().commit(rows, &[], &claims, now)
     }
 }
 
