@@ -1,5 +1,5 @@
 //! The only HTTP client: posts to receivers that tenants name and nobody trusts. It answers an
-//! [`Outcome`], never `Err`, within the attempt's time limit.
+//! [`Outcome`], never `Err`, within the attempt's time limit once it is the tenant's turn to connect (`pace.rs`).
 //!
 //! Invariants: it connects only to vetted addresses (`resolver.rs`), follows no redirect, uses no proxy,
 //! decompresses nothing, sends a request at most once, shares no connection between tenants. What a receiver can make it
