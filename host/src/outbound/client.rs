@@ -23,9 +23,10 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tower_service::Service;
 
-use super::body::{Guarded, REQUEST};
+use super::body::Guarded;
 use super::pace::Turns;
 use super::resolver::GuardedResolver;
+use super::under_way::REQUEST;
 use super::{OutboundError, POOL_LIMIT};
 use crate::domain::address::AddressPolicy;
 

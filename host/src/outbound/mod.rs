@@ -12,6 +12,7 @@ mod failure;
 mod local;
 mod pace;
 mod resolver;
+mod under_way;
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
@@ -30,13 +31,14 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::domain::address::{AddressPolicy, EndpointUrl};
 use crate::domain::outcome::{Answer, Outcome, SendError};
-use body::{Guarded, REQUEST, UnderWay};
+use body::Guarded;
 use client::{Client, PoolKey, PoolKeyRef};
 pub use collector::CollectorClient;
 pub use local::{LocalApi, LocalApiError};
 use pace::Pace;
 use resolver::GuardedResolver;
 pub use resolver::ResolveError;
+use under_way::{REQUEST, UnderWay};
 
 /// Bytes of a response body that are kept; at the bound reading stops, the answer is marked truncated and
 /// the connection is closed.
@@ -159,12 +161,14 @@ impl Outbound {
         *request.headers_mut() = headers;
         request.headers_mut().entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
         let mut answering = pin!(REQUEST.scope(under_way.clone(), self.client(tenant, url).request(request)));
+        let deadline = || under_way.deadline(self.attempt_timeout);
         loop {
-            let until = under_way.deadline(self.attempt_timeout);
+            let until = deadline();
             match timeout_at(until, answering.as_mut()).await {
-                Ok(Ok(response)) => return Ok(read_answer(response, under_way.deadline(self.attempt_timeout)).await),
+                Ok(Ok(response)) => return Ok(read_answer(response, deadline()).await),
                 Ok(Err(error)) => return Err(failure::send_error(&error, self.attempt_timeout)),
-                Err(_) if until < under_way.deadline(self.attempt_timeout) => {}
+                // It waited meanwhile for its turn to connect.
+                Err(_) if until < deadline() => {}
                 Err(_) => return Err(SendError::TimedOut(self.attempt_timeout)),
             }
         }
