@@ -1,10 +1,6 @@
 //! Two tenants with three endpoints each, and whether each of them got what was acknowledged.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use revnoxa_tests::{Answer, Endpoint, Machine, Postgres, Received, Receiver, eventually};
 use serde_json::json;
@@ -80,10 +76,9 @@ impl Customers {
     /// faults explain, or if the history tells another story. Gives the figures.
     pub(crate) async fn check(&self, tally: &Tally, cost: Cost) -> String {
         let figures = tally.check();
-        let done = eventually("all deliveries to be done", async || {
-            (self.sql("SELECT COUNT(*) FROM deliveries WHERE state = 'pending'") == "0").then_some(())
-        });
-        timeout(RECOVERY, done).await.unwrap_or_else(|_| panic!("not all is delivered within {RECOVERY:?}: {figures}"));
+        timeout(RECOVERY, self.done())
+            .await
+            .unwrap_or_else(|_| panic!("not all is delivered within {RECOVERY:?}: {figures}"));
         let mut arrivals: HashMap<(usize, String, String), usize> = HashMap::new();
         let mut deliveries: HashMap<(usize, String), String> = HashMap::new();
         let mut arrived = 0;
@@ -115,6 +110,14 @@ impl Customers {
         figures
     }
 
+    /// Waits until nothing is left to do.
+    pub(crate) async fn done(&self) {
+        eventually("all deliveries to be done", async || {
+            (self.sql("SELECT COUNT(*) FROM deliveries WHERE state = 'pending'") == "0").then_some(())
+        })
+        .await;
+    }
+
     fn check_history(&self, arrived: usize) {
         assert_eq!(self.of_events("SELECT COUNT(*) FROM deliveries d"), arrived, "deliveries");
         let events = self.of_events("SELECT COUNT(DISTINCT (d.tenant_id, d.event_id)) FROM deliveries d");
@@ -138,19 +141,6 @@ impl Customers {
     /// What came in so far at the first endpoint of the first tenant.
     pub(crate) fn first(&self) -> Vec<Arc<Received>> {
         self.receivers[0].1.received()
-    }
-
-    /// How many deliveries have arrived, however often.
-    pub(crate) fn distinct(&self) -> usize {
-        let ids = |receiver: &Receiver| {
-            let received = receiver.received();
-            received
-                .iter()
-                .map(|one| one.header("x-revnoxa-delivery").unwrap().to_owned())
-                .collect::<HashSet<_>>()
-                .len()
-        };
-        self.receivers.iter().map(|(_, receiver)| ids(receiver)).sum()
     }
 
     /// Waits until more events than `before` have begun to arrive at the last endpoint of the first tenant.
