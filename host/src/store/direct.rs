@@ -95,6 +95,12 @@ impl Direct {
         }
     }
 
+    /// Whether anything was written by it.
+    #[cfg(test)]
+    pub(super) fn is_open(&self) -> bool {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     /// Closes the connection, should there be one.
     pub(super) fn close(&self) {
         *self.connection.lock().unwrap_or_else(PoisonError::into_inner) = None;

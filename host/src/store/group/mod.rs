@@ -23,6 +23,8 @@ use crate::domain::lanes::Want;
 use crate::telemetry::METRICS;
 use fan_out::Endpoints;
 pub use fan_out::FAN_OUT_LIMIT;
+#[cfg(test)]
+pub(super) use parts::PART;
 use parts::Progress;
 
 /// One event as accepted.

@@ -21,7 +21,7 @@ use crate::store::{Store, StoreError, parsed};
 
 /// Deliveries of one part at most. Each has pages of its own in two indexes by endpoint, so that more of them fill the log that is folded
 /// when it has [`FOLD_OFTEN`](crate::store::database::FOLD_OFTEN) pages within the part; with fewer the commits are what costs.
-pub(super) const PART: usize = 50;
+pub(in crate::store) const PART: usize = 50;
 
 /// How far the parts of a request came.
 #[derive(Clone)]

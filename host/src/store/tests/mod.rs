@@ -16,7 +16,7 @@ mod sealed;
 mod sessions;
 mod simulation;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,7 +44,11 @@ struct Folder(PathBuf);
 
 impl Folder {
     fn new() -> Self {
-        let folder = std::env::temp_dir().join(format!("revnoxa-store-{}", uuid::Uuid::new_v4()));
+        Self::below(&std::env::temp_dir())
+    }
+
+    fn below(place: &Path) -> Self {
+        let folder = place.join(format!("revnoxa-store-{}", uuid::Uuid::new_v4()));
         std::fs::create_dir(&folder).unwrap();
         Self(folder)
     }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::ledger::Attempted;
+use super::plan::Plan;
 use super::table::Table;
 use super::{RENEWAL_MS, at};
 use crate::clock::{Clock, Hand};
@@ -109,7 +110,7 @@ impl<'l> Host<'l> {
         Self {
             life: 0,
             state: State::Down,
-            store: table.store(clock, limits),
+            store: table.store(clock, limits, false),
             hand,
             leases,
             running: BTreeMap::new(),
@@ -125,10 +126,10 @@ impl<'l> Host<'l> {
         }
     }
 
-    pub(super) fn start(&mut self, table: &Table, limits: Limits, now_ms: i64) {
+    pub(super) fn start(&mut self, table: &Table, plan: &Plan, now_ms: i64) {
         let clock_ms = now_ms + self.ahead_ms;
         let (clock, hand) = Clock::manual(at(clock_ms));
-        (self.store, self.hand, self.state) = (table.store(clock, limits), hand, State::Up);
+        (self.store, self.hand, self.state) = (table.store(clock, plan.limits, plan.direct), hand, State::Up);
         self.alarms = Alarms { due_ms: None, poll_ms: Some(clock_ms), renew_ms: Some(clock_ms) };
     }
 

@@ -149,7 +149,10 @@ impl Ledger {
             let waits = (row.next_attempt_at.is_some(), row.claimable_at.is_some());
             assert_eq!(waits, (row.state == "pending", row.state == "pending"), "{row:?}");
             match self.rows.get(&row.id).cloned() {
-                None => self.made(committed, &row),
+                None => {
+                    assert!(committed.note.accepts, "made of nothing: {row:?}");
+                    self.made(&row);
+                }
                 Some(old) if old == row => {}
                 Some(old) => self.changed(committed, &old, &row, &excused),
             }
@@ -157,10 +160,16 @@ impl Ledger {
         }
     }
 
-    /// A host that is alone takes back all leases when it starts.
-    pub(super) fn taken_back(&mut self, rows: Vec<Row>) {
+    /// A host that is alone takes back all leases when it starts, and completes events of which only a part is written.
+    pub(super) fn taken_over(&mut self, rows: Vec<Row>) {
         for row in rows {
-            let old = self.rows.insert(row.id.clone(), row.clone()).expect("none is made by a start");
+            let Some(old) = self.rows.insert(row.id.clone(), row.clone()) else {
+                let begun = self.rows.values().any(|other| other.event_id == row.event_id && other.id != row.id);
+                assert!(begun, "made of nothing by a start: {row:?}");
+                self.made(&row);
+                self.count("deliveries that a start made");
+                continue;
+            };
             let taken_back = Row { claimable_at: old.next_attempt_at, ..old.clone() };
             assert!(row == old || row == taken_back, "{old:?} became {row:?}");
         }
@@ -206,11 +215,11 @@ impl Ledger {
         self.names.get(delivery).map_or_else(|| "a new delivery".to_owned(), |number| format!("delivery {number}"))
     }
 
-    fn made(&mut self, committed: &Committed<'_>, new: &Row) {
+    fn made(&mut self, new: &Row) {
         self.names.insert(new.id.clone(), self.names.len());
-        let fresh = (new.state.as_str(), new.attempts, new.failures) == ("pending", 0, 0);
-        assert!(committed.note.accepts && fresh, "made of nothing: {new:?}");
-        let twin = self.rows.values().find(|row| row.event_id == new.event_id && row.endpoint_id == new.endpoint_id);
+        assert_eq!((new.state.as_str(), new.attempts, new.failures), ("pending", 0, 0), "{new:?}");
+        let is_twin = |row: &&Row| row.event_id == new.event_id && row.endpoint_id == new.endpoint_id;
+        let twin = self.rows.values().find(|row| is_twin(row) && row.id != new.id);
         assert_eq!(twin, None, "made twice: {new:?}");
     }
 

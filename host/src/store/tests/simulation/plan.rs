@@ -10,15 +10,18 @@ use rand::rngs::StdRng;
 use super::at;
 use super::table::Table;
 use crate::domain::event::{Event, EventType, fingerprint, request_body};
-use crate::domain::id::{EndpointId, EventId};
+use crate::domain::id::{EndpointId, EventId, TenantId};
 use crate::domain::lanes::Limits;
 use crate::domain::outcome::{Answer, Outcome, SendError};
+use crate::store::group::PART;
 
 /// Hosts at most.
 pub(super) const HOSTS: usize = 3;
 /// Within this time everything is posted, and every fault begins.
 const POSTING_MS: i64 = 8_000;
 const FAULTS_MS: i64 = 20_000;
+/// The parts of a request are written within about this time.
+const PARTS_MS: i64 = 150;
 /// How far clocks differ without anybody's fault.
 const SKEW_MS: i64 = 400;
 
@@ -26,6 +29,8 @@ const SKEW_MS: i64 = 400;
 pub(super) struct Plan {
     pub(super) hosts: usize,
     pub(super) limits: Limits,
+    /// Plain groups are written beside the driver.
+    pub(super) direct: bool,
     pub(super) postings: Vec<Posting>,
     pub(super) receivers: BTreeMap<EndpointId, Receiver>,
     /// When, which host, what.
@@ -82,14 +87,23 @@ impl Plan {
         let mut faults: Vec<_> = (0..count)
             .map(|_| (random.random_range(0..FAULTS_MS), random.random_range(0..hosts), Fault::new(random)))
             .collect();
+        // Hosts that share a database write no request in parts.
+        let tenants = if hosts == 1 { &table.tenants[..] } else { &table.tenants[..2] };
+        let postings: Vec<Posting> = (0..4).map(|number| Posting::new(random, tenants, number)).collect();
+        // Most likely between two parts.
+        for posting in postings.iter().filter(|posting| posting.deliveries > PART && !calm) {
+            let at_ms = posting.at_ms + random.random_range(0..PARTS_MS);
+            faults.push((at_ms, 0, Fault::Crash { down_ms: random.random_range(50..5_000) }));
+        }
         faults.sort_unstable_by_key(|(at_ms, host, _)| (*at_ms, *host));
         let aheads = faults.iter().map(|(.., fault)| fault.ahead_ms());
         let (behind, ahead) = aheads.fold((0, 0), |(least, most), ahead| (least.min(ahead), most.max(ahead)));
-        let posting = |number: i64| Posting::new(random, table, number);
+        let direct = random.random();
         Self {
             hosts,
             limits,
-            postings: (0..4).map(posting).collect(),
+            direct,
+            postings,
             quiet_ms: faults
                 .iter()
                 .map(|(at_ms, _, fault)| at_ms + fault.lasts_ms())
@@ -105,8 +119,12 @@ impl Plan {
 }
 
 impl Posting {
-    fn new(random: &mut StdRng, table: &Table, number: i64) -> Self {
-        let (tenant, endpoints) = &table.tenants[random.random_range(0..table.tenants.len())];
+    fn new(random: &mut StdRng, tenants: &[(TenantId, Vec<EndpointId>)], number: i64) -> Self {
+        // Large ones take long to simulate: they are rare.
+        let (tenant, endpoints) = match tenants.get(2) {
+            Some(large) if random.random_ratio(1, 6) => large,
+            _ => &tenants[random.random_range(0..2)],
+        };
         let event_type: EventType = "incident.created".parse().unwrap();
         let event = |place: i64| {
             // The producer's own ids: what it does not hear of it posts again.
@@ -115,7 +133,9 @@ impl Posting {
             let fingerprint = Some(fingerprint(&[id.as_str().as_bytes()]));
             Event { tenant: tenant.clone(), id, event_type: event_type.clone(), body, fingerprint, trace: None }
         };
-        let events = (0..random.random_range(1..=4)).map(event).collect();
+        // Of large ones there are enough deliveries with one.
+        let most = if endpoints.len() > PART { 1 } else { 4 };
+        let events = (0..random.random_range(1..=most)).map(event).collect();
         Self { at_ms: random.random_range(0..POSTING_MS), events, deliveries: endpoints.len() }
     }
 }

@@ -1,11 +1,12 @@
-//! The one database of a run, in memory, and what can go wrong with a commit.
+//! The one database of a run, and what can go wrong with a commit.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use jiff::SignedDuration;
 use sqlx::any::AnyPoolOptions;
-use sqlx::{AnyConnection, AnyPool};
+use sqlx::{AnyConnection, AnyPool, AssertSqlSafe};
 
 use super::at;
 use crate::clock::Clock;
@@ -13,13 +14,14 @@ use crate::domain::address::{AddressPolicy, EndpointUrl};
 use crate::domain::header::CustomHeaders;
 use crate::domain::id::{EndpointId, TenantId};
 use crate::domain::lanes::Limits;
-use crate::store::database::{Database, Kind, SQLITE};
-use crate::store::group::{Effects, Group};
-use crate::store::tests::keys;
+use crate::store::database::{Database, Kind, SQLITE, sqlite_path};
+use crate::store::direct::Direct;
+use crate::store::group::{Effects, Group, PART};
+use crate::store::tests::{Folder, keys};
 use crate::store::{Handover, NewEndpoint, Store, StoreError};
 
-/// Tenants, and how many endpoints each has.
-const TENANTS: [(&str, usize); 2] = [("acme", 2), ("globex", 1)];
+/// Tenants, and how many endpoints each has. An event for the last is written in parts.
+const TENANTS: [(&str, usize); 3] = [("acme", 2), ("globex", 1), ("initech", PART + 5)];
 /// No endpoint fails this long.
 const DISABLE_AFTER: SignedDuration = SignedDuration::from_hours(24);
 
@@ -37,6 +39,7 @@ const REFUSAL: [&str; 5] = [
 /// The database that all hosts share.
 pub(super) struct Table {
     pool: AnyPool,
+    folder: Folder,
     pub(super) tenants: Vec<(TenantId, Vec<EndpointId>)>,
 }
 
@@ -73,22 +76,27 @@ pub(super) enum Fate {
 impl Table {
     pub(super) async fn new() -> Self {
         sqlx::any::install_default_drivers();
-        // One connection, kept for ever: with it the database would go.
+        // Of what is lost with a machine there are other tests: where there is memory to put it in, it goes there.
+        let memory = Path::new("/dev/shm");
+        let folder = if memory.is_dir() { Folder::below(memory) } else { Folder::new() };
         let pool = AnyPoolOptions::new()
             .max_connections(1)
             .max_lifetime(None)
             .idle_timeout(None)
             .test_before_acquire(false)
-            .connect("sqlite::memory:")
+            .connect(&format!("{}?mode=rwc", folder.url()))
             .await
             .unwrap();
+        for pragma in ["journal_mode = WAL", "synchronous = OFF"] {
+            sqlx::query(AssertSqlSafe(format!("PRAGMA {pragma}"))).execute(&pool).await.unwrap();
+        }
         SQLITE.run(&pool).await.unwrap();
         for statement in REFUSAL {
             sqlx::query(statement).execute(&pool).await.unwrap();
         }
-        let mut table = Self { pool, tenants: Vec::new() };
+        let mut table = Self { pool, folder, tenants: Vec::new() };
         let (clock, _hand) = Clock::manual(at(0));
-        let store = table.store(clock, Limits { in_flight: 1, per_endpoint: 1 });
+        let store = table.store(clock, Limits { in_flight: 1, per_endpoint: 1 }, false);
         store.check_master_keys().await.unwrap();
         for (tenant, endpoints) in TENANTS {
             let tenant: TenantId = tenant.parse().unwrap();
@@ -114,10 +122,11 @@ impl Table {
         }
     }
 
-    /// What a host that starts opens.
-    pub(super) fn store(&self, clock: Clock, limits: Limits) -> Arc<Store> {
+    /// What a host that starts opens. `direct`: it writes plain groups beside the driver.
+    pub(super) fn store(&self, clock: Clock, limits: Limits, direct: bool) -> Arc<Store> {
         let pool = || self.pool.clone();
-        let database = Database { kind: Kind::Sqlite, read: pool(), browse: pool(), write: pool(), direct: None };
+        let direct = direct.then(|| Direct::new(&sqlite_path(&self.folder.url())));
+        let database = Database { kind: Kind::Sqlite, read: pool(), browse: pool(), write: pool(), direct };
         Arc::new(Store::over(database, &keys(1, &[]), clock, Arc::new(Handover::new(limits))))
     }
 
@@ -151,6 +160,17 @@ impl Table {
         sqlx::query_as(
             "SELECT id, tenant_id, endpoint_id, event_id, state, attempts, failures, next_attempt_at, claimable_at, claim
              FROM deliveries ORDER BY id",
+        )
+        .fetch_all(&self.pool)
+        .await
+        .unwrap()
+    }
+
+    /// Events that do not say how many deliveries they have.
+    pub(super) async fn miscounted(&self) -> Vec<String> {
+        sqlx::query_scalar(
+            "SELECT id FROM events WHERE deliveries <> (SELECT COUNT(*) FROM deliveries d
+             WHERE d.tenant_id = events.tenant_id AND d.event_id = events.id)",
         )
         .fetch_all(&self.pool)
         .await

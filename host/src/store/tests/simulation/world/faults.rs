@@ -63,10 +63,12 @@ impl World<'_> {
             return self.queue(reachable_ms, Event::Start(h));
         }
         self.tell(|_| format!("host {h} starts"));
-        self.hosts[h].start(self.table, self.plan.limits, self.now_ms);
+        self.hosts[h].start(self.table, &self.plan, self.now_ms);
         if self.hosts.len() == 1 {
-            self.hosts[h].store.release_all_leases().await.unwrap();
-            self.ledger.taken_back(self.table.rows().await);
+            let store = self.hosts[h].store.clone();
+            store.release_all_leases().await.unwrap();
+            store.complete_events().await.unwrap();
+            self.ledger.taken_over(self.table.rows().await);
         }
     }
 

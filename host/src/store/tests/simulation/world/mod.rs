@@ -133,6 +133,11 @@ impl<'l> World<'l> {
             self.look();
         }
         self.ledger.check_end(&self.table.history().await);
+        assert_eq!(
+            self.table.miscounted().await,
+            Vec::<String>::new(),
+            "events that say something else of their deliveries"
+        );
     }
 
     pub(super) fn tally(&mut self) -> Tally {

@@ -10,6 +10,7 @@ use super::super::table::Fate;
 use super::super::{LEASE_MS, RENEWAL, RENEWAL_MS, START_MS, at, since_start_ms};
 use super::{Event, Step, World};
 use crate::domain::lanes::{Health, Started};
+use crate::store::direct::Direct;
 use crate::store::group::{Command, Group};
 use crate::store::{Attempt, Finished, Turn};
 
@@ -133,6 +134,9 @@ impl World<'_> {
         let failed = effects.is_none();
         self.hosts[h].wrote(self.now_ms, failed, note.renews());
         self.count_commit(h, fate, failed);
+        if store.direct.as_ref().is_some_and(Direct::is_open) {
+            self.ledger.count("commits of hosts that write beside the driver");
+        }
         let committed = Committed {
             host: h,
             note: &note,
@@ -158,6 +162,10 @@ impl World<'_> {
             Some(effects) => group.answer(&store, effects),
             None => group.undo(&store),
         };
+        let begun = |command: &Command| matches!(command, Command::Accept(accept) if accept.progress.is_some());
+        if host.writers[writer].rest.iter().any(begun) {
+            self.ledger.count("parts of requests");
+        }
         self.hear();
         match (self.hosts[h].state, failed) {
             // It does not try again: what it leased runs out.
