@@ -1,4 +1,4 @@
-//! One endpoint's lane, one tenant's share, and how much there is to share.
+//! One endpoint's lane, and how much there is for all.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::domain::delivery::Leased;
-use crate::domain::id::{EndpointId, TenantId};
+use crate::domain::id::TenantId;
 use crate::domain::outcome::{Outcome, SendError};
 
 /// How many attempts run.
@@ -134,23 +134,5 @@ impl Lane {
 
     pub(super) fn is_idle(&self) -> bool {
         self.held() == 0 && !self.backlog && !self.claiming && self.in_turn.is_none() && self.due.is_none()
-    }
-}
-
-/// What a tenant uses of what all share.
-#[derive(Default)]
-pub(super) struct Share {
-    pub(super) held: usize,
-    pub(super) unproven_held: usize,
-    pub(super) running: usize,
-    pub(super) unproven_running: usize,
-    /// Lanes whose turn came while the tenant had its share: those not proven, and the proven. As in the turn queues, an entry
-    /// whose lane is not in turn as such is stale.
-    pub(super) parked: [VecDeque<EndpointId>; 2],
-}
-
-impl Share {
-    pub(super) fn has_parked(&self) -> bool {
-        self.parked.iter().any(|parked| !parked.is_empty())
     }
 }

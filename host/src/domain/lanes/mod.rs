@@ -8,6 +8,7 @@
 //! The deliveries table is the only queue; lanes are its bounded front in memory. A lane whose endpoint has more
 //! waiting in the table has a *backlog*: its deliveries are claimed in order, and fresh ones queue up behind them.
 
+mod account;
 mod lane;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -16,7 +17,8 @@ use jiff::Timestamp;
 
 use super::delivery::Leased;
 use super::id::{EndpointId, TenantId};
-use lane::{CLAIMS, LANES_KEPT, LEAST_LIMIT, LOOKS, Lane, Share};
+use account::Account;
+use lane::{CLAIMS, LANES_KEPT, LEAST_LIMIT, LOOKS, Lane};
 pub use lane::{Health, Limits, PROMPT};
 
 /// A leased delivery whose attempt has begun.
@@ -64,8 +66,7 @@ pub struct Load {
 pub struct Lanes {
     limits: Limits,
     lanes: HashMap<EndpointId, Lane>,
-    /// Of tenants that hold a place.
-    shares: HashMap<TenantId, Share>,
+    account: Account,
     proven: VecDeque<EndpointId>,
     unproven: VecDeque<EndpointId>,
     /// Lanes that want to claim, the longest waiting first: those not proven, and the proven.
@@ -73,16 +74,8 @@ pub struct Lanes {
     /// Tenants with parked lanes.
     parked: VecDeque<TenantId>,
     timers: BTreeSet<(Timestamp, EndpointId)>,
-    /// Queued, promised and running, of all lanes.
-    held: usize,
-    /// The part of `held` in lanes that are not proven.
-    unproven_held: usize,
     /// Claims that are not answered yet.
     claims: usize,
-    running: usize,
-    /// The part of `running` that was started from lanes that were not proven.
-    unproven_running: usize,
-    closed: bool,
 }
 
 impl Lanes {
@@ -92,18 +85,13 @@ impl Lanes {
         Self {
             limits,
             lanes: HashMap::new(),
-            shares: HashMap::new(),
+            account: Account::new(limits),
             proven: VecDeque::new(),
             unproven: VecDeque::new(),
             backlogs: Default::default(),
             parked: VecDeque::new(),
             timers: BTreeSet::new(),
-            held: 0,
-            unproven_held: 0,
             claims: 0,
-            running: 0,
-            unproven_running: 0,
-            closed: false,
         }
     }
 
@@ -239,11 +227,11 @@ impl Lanes {
 
     /// The next delivery to attempt, if a permit is free for it. Each is to be ended by [`Lanes::finished`].
     pub fn start(&mut self) -> Option<Started> {
-        if self.closed || self.running >= self.limits.in_flight {
+        if !self.account.has_permit(true) {
             return None;
         }
         // The unproven first: their share is capped, so this starves nobody; the other order would starve them.
-        if self.unproven_running < Limits::half(self.limits.in_flight)
+        if self.account.has_permit(false)
             && let Some(started) = self.start_from(false)
         {
             return Some(started);
@@ -254,13 +242,8 @@ impl Lanes {
     /// An attempt ended, or was given up before it began. `true`: there is room to claim more.
     pub fn finished(&mut self, started: &Started, health: Health) -> bool {
         let Leased { tenant, endpoint, .. } = &started.leased;
-        let unproven = usize::from(!started.proven);
-        self.running -= 1;
-        self.unproven_running -= unproven;
         self.lane(tenant, *endpoint).running -= 1;
-        let share = self.share(tenant);
-        share.running -= 1;
-        share.unproven_running -= unproven;
+        self.account.end(tenant, started.proven);
         self.let_go(tenant, *endpoint, 1);
         self.observe(tenant, *endpoint, health);
         self.line_up(*endpoint);
@@ -292,16 +275,7 @@ impl Lanes {
         // Its place in the other turn queue is stale now.
         lane.in_turn = None;
         let waits_to_claim = std::mem::take(&mut lane.in_backlogs);
-        if held > 0 {
-            let share = self.share(tenant);
-            if proven {
-                share.unproven_held -= held;
-                self.unproven_held -= held;
-            } else {
-                share.unproven_held += held;
-                self.unproven_held += held;
-            }
-        }
+        self.account.proved(tenant, proven, held);
         if waits_to_claim {
             self.backlogs(was_proven).retain(|waiting| *waiting != endpoint);
             self.queue_backlog(endpoint);
@@ -319,18 +293,19 @@ impl Lanes {
     /// What they hold now.
     #[must_use]
     pub fn load(&self) -> Load {
-        Load { waiting: self.held - self.running, running: self.running, limit: self.limits.in_flight }
+        let used = self.account.total();
+        Load { waiting: used.held - used.running, running: used.running, limit: self.limits.in_flight }
     }
 
     /// Starts nothing any more and gives back what was queued.
     pub fn close(&mut self) -> Vec<Leased> {
-        self.closed = true;
+        self.account.close();
         self.left_behind()
     }
 
     /// What was queued since they were closed, under promises made before, and that nobody will start.
     pub fn left_behind(&mut self) -> Vec<Leased> {
-        if !self.closed {
+        if !self.account.is_closed() {
             return Vec::new();
         }
         let endpoints: Vec<EndpointId> = self.lanes.keys().copied().collect();
@@ -347,34 +322,22 @@ impl Lanes {
     /// Counts anew what it counts as it goes, and panics where the two differ. `true`: nothing is held.
     #[cfg(test)]
     pub(crate) fn recounted(&self) -> bool {
-        let count = |(held, unproven_held, running): (usize, usize, usize), lane: &Lane| {
-            let unproven = if lane.proven { 0 } else { lane.held() };
-            (held + lane.held(), unproven_held + unproven, running + lane.running)
-        };
-        let all = self.lanes.values().fold((0, 0, 0), count);
-        assert_eq!((self.held, self.unproven_held, self.running), all, "of all tenants");
         for tenant in self.lanes.values().map(|lane| &lane.tenant) {
-            let none = Share::default();
-            let share = self.shares.get(tenant).unwrap_or(&none);
-            let own = self.lanes.values().filter(|lane| lane.tenant == *tenant).fold((0, 0, 0), count);
-            assert_eq!((share.held, share.unproven_held, share.running), own, "of tenant {tenant}");
+            let mut own = self.account.of(tenant);
+            (own.held, own.unproven_held, own.running) = (0, 0, 0);
+            for lane in self.lanes.values().filter(|lane| lane.tenant == *tenant) {
+                own.held += lane.held();
+                own.unproven_held += if lane.proven { 0 } else { lane.held() };
+                own.running += lane.running;
+            }
+            assert_eq!(self.account.of(tenant), own, "of tenant {tenant}");
         }
-        let unproven: usize = self.shares.values().map(|share| share.unproven_running).sum();
-        assert_eq!(self.unproven_running, unproven, "begun while unproven");
-        assert!(self.unproven_running <= self.running && self.running <= self.limits.in_flight);
-        self.held == 0 && self.shares.is_empty()
+        self.account.adds_up()
     }
 
     fn lane(&mut self, tenant: &TenantId, endpoint: EndpointId) -> &mut Lane {
         let first = self.limits.first();
         self.lanes.entry(endpoint).or_insert_with(|| Lane::new(tenant.clone(), first))
-    }
-
-    fn share(&mut self, tenant: &TenantId) -> &mut Share {
-        if !self.shares.contains_key(tenant) {
-            self.shares.insert(tenant.clone(), Share::default());
-        }
-        self.shares.get_mut(tenant).expect("it is there now")
     }
 
     fn backlogs(&mut self, proven: bool) -> &mut VecDeque<EndpointId> {
@@ -389,67 +352,25 @@ impl Lanes {
         }
     }
 
-    /// Whether there may be one more claim, and enough places are free for lanes of this standing.
+    /// Whether there may be one more claim for lanes of this standing.
     fn may_claim(&self, proven: bool) -> bool {
-        let (lump, half) = (self.limits.lump(), Limits::half(self.limits.total_depth()));
-        self.claims < CLAIMS
-            && self.free_places() >= lump
-            && (proven || half.saturating_sub(self.unproven_held) >= lump)
+        self.claims < CLAIMS && self.account.has_lump(proven)
     }
 
-    fn free_places(&self) -> usize {
-        if self.closed { 0 } else { self.limits.total_depth().saturating_sub(self.held) }
+    fn is_proven(&self, endpoint: EndpointId) -> bool {
+        self.lanes.get(&endpoint).is_some_and(|lane| lane.proven)
     }
 
-    /// Places free for this endpoint: half of what its tenant leaves free, so that it ends where both are equal.
     fn room(&self, tenant: &TenantId, endpoint: EndpointId) -> usize {
-        let none = Share::default();
-        let share = self.shares.get(tenant).unwrap_or(&none);
-        let free = self.free_places();
-        let room = free.saturating_sub(share.held).div_ceil(2);
-        match self.lanes.get(&endpoint) {
-            Some(lane) if lane.proven => room,
-            _ => {
-                let half = Limits::half(self.limits.total_depth()).saturating_sub(self.unproven_held).min(free);
-                room.min(half.saturating_sub(share.unproven_held).div_ceil(2))
-            }
-        }
+        self.account.room(tenant, self.is_proven(endpoint))
     }
 
     fn hold(&mut self, tenant: &TenantId, endpoint: EndpointId, places: usize) {
-        if places == 0 {
-            return;
-        }
-        let unproven = if self.lanes.get(&endpoint).is_some_and(|lane| lane.proven) { 0 } else { places };
-        let share = self.share(tenant);
-        share.held += places;
-        share.unproven_held += unproven;
-        self.held += places;
-        self.unproven_held += unproven;
+        self.account.hold(tenant, self.is_proven(endpoint), places);
     }
 
     fn let_go(&mut self, tenant: &TenantId, endpoint: EndpointId, places: usize) {
-        if places == 0 {
-            return;
-        }
-        let unproven = if self.lanes.get(&endpoint).is_some_and(|lane| lane.proven) { 0 } else { places };
-        let share = self.share(tenant);
-        share.held -= places;
-        share.unproven_held -= unproven;
-        if share.held == 0 {
-            self.shares.remove(tenant);
-        }
-        self.held -= places;
-        self.unproven_held -= unproven;
-    }
-
-    /// Whether the tenant may start one more attempt to an endpoint of this standing.
-    fn has_share(&self, tenant: &TenantId, proven: bool) -> bool {
-        let none = Share::default();
-        let share = self.shares.get(tenant).unwrap_or(&none);
-        let free = self.limits.in_flight - self.running;
-        let half = Limits::half(self.limits.in_flight).saturating_sub(self.unproven_running);
-        share.running < free && (proven || share.unproven_running < half)
+        self.account.let_go(tenant, self.is_proven(endpoint), places);
     }
 
     fn start_from(&mut self, proven: bool) -> Option<Started> {
@@ -461,17 +382,14 @@ impl Lanes {
                 continue;
             }
             let tenant = lane.tenant.clone();
-            if self.has_share(&tenant, proven) {
+            if self.account.has_permit_for(&tenant, proven) {
                 if let Some(started) = self.start_lane(&tenant, endpoint) {
                     return Some(started);
                 }
                 continue;
             }
             // Stays marked as in turn: it is, behind the tenant's own attempts.
-            let share = self.share(&tenant);
-            let is_first = !share.has_parked();
-            share.parked[usize::from(proven)].push_back(endpoint);
-            if is_first {
+            if self.account.park(&tenant, proven, endpoint) {
                 self.parked.push_back(tenant);
             }
         }
@@ -483,7 +401,7 @@ impl Lanes {
             let tenant = self.parked.pop_front()?;
             // As above; and neither waits for the other's share.
             let started = [false, true].into_iter().find_map(|proven| self.start_parked_of(&tenant, proven));
-            if self.shares.get(&tenant).is_some_and(Share::has_parked) {
+            if self.account.has_parked(&tenant) {
                 self.parked.push_back(tenant);
             }
             if started.is_some() {
@@ -494,8 +412,8 @@ impl Lanes {
     }
 
     fn start_parked_of(&mut self, tenant: &TenantId, proven: bool) -> Option<Started> {
-        while self.has_share(tenant, proven) {
-            let endpoint = self.shares.get_mut(tenant)?.parked[usize::from(proven)].pop_front()?;
+        while self.account.has_permit_for(tenant, proven) {
+            let endpoint = self.account.unpark(tenant, proven)?;
             let in_turn = self.lanes.get(&endpoint).is_some_and(|lane| lane.in_turn == Some(proven));
             if in_turn && let Some(started) = self.start_lane(tenant, endpoint) {
                 return Some(started);
@@ -514,12 +432,7 @@ impl Lanes {
         let leased = lane.queue.pop_front()?;
         let proven = lane.proven;
         lane.running += 1;
-        let unproven = usize::from(!proven);
-        let share = self.share(tenant);
-        share.running += 1;
-        share.unproven_running += unproven;
-        self.running += 1;
-        self.unproven_running += unproven;
+        self.account.begin(tenant, proven);
         self.line_up(endpoint);
         Some(Started { leased, proven })
     }

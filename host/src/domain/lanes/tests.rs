@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::account::Used;
 use super::lane::{CLAIMS, LANE_DEPTH};
 use super::*;
 use crate::domain::delivery::Delivery;
@@ -85,7 +86,7 @@ fn a_tenant_gets_no_more_than_it_leaves_free() {
         fill(&mut lanes, *endpoint);
     }
     let hanging = start_all(&mut lanes);
-    assert_eq!((hanging.len(), lanes.held), (LIMITS.in_flight / 2, LIMITS.total_depth() / 2));
+    assert_eq!((hanging.len(), lanes.account.total().held), (LIMITS.in_flight / 2, LIMITS.total_depth() / 2));
 
     let (other, endpoint) = ("other".parse().unwrap(), EndpointId::new(NOW));
     let mut theirs = 0;
@@ -114,7 +115,7 @@ fn however_many_hang_half_the_permits_and_places_serve_the_proven() {
     }
     let hanging = start_all(&mut lanes).len();
     assert!((1..=LIMITS.in_flight / 2).contains(&hanging), "the others hold half at most: {hanging}");
-    assert!(lanes.held <= LIMITS.total_depth() / 2);
+    assert!(lanes.account.total().held <= LIMITS.total_depth() / 2);
     let proven = EndpointId::new(NOW);
     prove(&mut lanes, proven);
     assert!(fill(&mut lanes, proven) > 0);
@@ -214,7 +215,7 @@ fn a_lane_that_proves_itself_leaves_the_queue_of_the_unproven() {
     }
     fill(&mut lanes, healthy);
     start_all(&mut lanes);
-    assert_eq!(lanes.unproven_running, LIMITS.in_flight / 2, "no turn is left for the unproven");
+    assert_eq!(lanes.account.total().unproven_running, LIMITS.in_flight / 2, "no turn is left for the unproven");
     lanes.observe(&tenant(), healthy, Health::Prompt);
     assert!(count(&start_all(&mut lanes), healthy) > 0);
 }
@@ -349,7 +350,7 @@ fn nothing_is_held_when_all_is_done() {
         }
     }
     assert!(lanes.lanes[&endpoint].is_idle());
-    assert_eq!((lanes.held, lanes.unproven_held, lanes.running, lanes.unproven_running), (0, 0, 0, 0));
+    assert_eq!(lanes.account.total(), Used::default());
 }
 
 #[test]
@@ -360,7 +361,7 @@ fn closing_gives_back_what_never_began() {
     assert_eq!(lanes.close().len(), queued - 1);
     assert!(lanes.start().is_none() && !lanes.reserve(&tenant(), endpoint));
     lanes.finished(&started, Health::Unknown);
-    assert_eq!((lanes.held, lanes.unproven_held), (0, 0));
+    assert_eq!(lanes.account.total(), Used::default());
 }
 
 #[test]
@@ -371,5 +372,5 @@ fn what_comes_after_closing_is_left_behind() {
     lanes.hand_over(leased(endpoint));
     assert!(lanes.start().is_none());
     assert_eq!(lanes.left_behind().len(), 1);
-    assert_eq!((lanes.left_behind().len(), lanes.held, lanes.unproven_held), (0, 0, 0));
+    assert_eq!((lanes.left_behind().len(), lanes.account.total()), (0, Used::default()));
 }
