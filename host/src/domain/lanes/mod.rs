@@ -322,15 +322,16 @@ impl Lanes {
     /// Counts anew what it counts as it goes, and panics where the two differ. `true`: nothing is held.
     #[cfg(test)]
     pub(crate) fn recounted(&self) -> bool {
-        for tenant in self.lanes.values().map(|lane| &lane.tenant) {
-            let mut own = self.account.of(tenant);
-            (own.held, own.unproven_held, own.running) = (0, 0, 0);
-            for lane in self.lanes.values().filter(|lane| lane.tenant == *tenant) {
-                own.held += lane.held();
-                own.unproven_held += if lane.proven { 0 } else { lane.held() };
-                own.running += lane.running;
-            }
-            assert_eq!(self.account.of(tenant), own, "of tenant {tenant}");
+        let mut counted: HashMap<&TenantId, (usize, usize, usize)> = HashMap::new();
+        for lane in self.lanes.values() {
+            let (held, unproven_held, running) = counted.entry(&lane.tenant).or_default();
+            *held += lane.held();
+            *unproven_held += if lane.proven { 0 } else { lane.held() };
+            *running += lane.running;
+        }
+        for (tenant, counted) in counted {
+            let used = self.account.of(tenant);
+            assert_eq!((used.held, used.unproven_held, used.running), counted, "of tenant {tenant}");
         }
         self.account.adds_up()
     }
