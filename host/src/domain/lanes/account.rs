@@ -56,7 +56,7 @@ impl Account {
         self.closed
     }
 
-    /// Whether anybody may start one more attempt from a lane that is not proven, and from one that is.
+    /// Whether one more attempt may start from a lane of this standing, if its tenant may have it.
     pub(super) fn has_permit(&self, proven: bool) -> bool {
         !self.closed
             && self.total.running < self.limits.in_flight
