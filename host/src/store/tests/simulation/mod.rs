@@ -3,10 +3,10 @@
 //!
 //! Real are what decides and what is written: the lanes by way of [`Handover`](crate::store::Handover), the leases of running attempts,
 //! `Delivery::after` with the retry schedule, and the writer's [`Group`](crate::store::group::Group) with all its statements, here on
-//! SQLite, by way of its driver or beside it, with its answers, its requests in parts and its undoing. Simulated is what stands around them: clocks, the order in which tasks have
-//! their turn, processes that die, stop or stand still, the network to the database, commits that are refused or whose answer is lost, and
-//! the receivers. Transactions come one after another, as SQLite has them; what PostgreSQL makes of those that overlap is the matter of
-//! the tests of several hosts.
+//! SQLite, by way of its driver or beside it, with its answers, its requests in parts and its undoing. Simulated is what stands around
+//! them: clocks, the order in which tasks have their turn, processes that die, stop or stand still, the network to the database, commits
+//! that are refused or whose answer is lost, and the receivers. Transactions come one after another, as SQLite has them; what PostgreSQL
+//! makes of those that overlap is the matter of the tests of several hosts.
 //!
 //! After every commit [`ledger`] compares the table with what it knows to have happened.
 //!
