@@ -117,7 +117,9 @@ pub async fn start(config: Config, clock: Clock, program: &Path) -> anyhow::Resu
     );
     // Answers are small and awaited: Nagle's algorithm would only delay them.
     let listener = listener.tap_io(|connection| drop(connection.set_nodelay(true)));
-    let server = axum::serve(listener, http::router(state)).with_graceful_shutdown(soft.clone().cancelled_owned());
+    // As a service that is made once: a router itself would be copied, with all its routes, for each connection.
+    let service = http::router(state).into_make_service();
+    let server = axum::serve(listener, service).with_graceful_shutdown(soft.clone().cancelled_owned());
 
     let mut writer_tasks = JoinSet::new();
     for task in writers {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp, Unit};
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 
 /// Wall time: the system's, or a test's.
@@ -94,5 +94,5 @@ impl Hand {
 }
 
 fn to_millisecond(at: Timestamp) -> Timestamp {
-    at.round(Unit::Millisecond).unwrap_or(at)
+    Timestamp::from_millisecond(at.as_millisecond()).unwrap_or(at)
 }

@@ -34,6 +34,9 @@ const ATTEMPT: &str = "INSERT INTO attempts (tenant_id, delivery_id, number, sta
 const COMPLETE: &str = "UPDATE events SET deliveries = ?3 WHERE tenant_id = ?1 AND id = ?2";
 /// Of the event of a delivery.
 const BODY: &str = "SELECT body, trace FROM events WHERE tenant_id = ?1 AND id = ?2";
+/// All that is prepared here and makes no claim.
+#[cfg(test)]
+pub(super) const STATEMENTS: [&str; 6] = [EVENT, DELIVERY, MOVE, ATTEMPT, COMPLETE, BODY];
 
 /// Rows of a group, from which on there is so much to do that it is better to save work than to keep waits short.
 const BUSY_ROWS: usize = 64;

@@ -146,3 +146,26 @@ async fn migrations_cut_short_leave_all_as_it_was_and_the_next_start_makes_them(
     let body: Vec<u8> = sqlx::query_scalar("SELECT body FROM events").fetch_one(&store.read).await.unwrap();
     assert_eq!(body, BODY);
 }
+
+/// One of them changes the text of the schema alone: <https://www.sqlite.org/lang_altertable.html#making_other_kinds_of_table_schema_changes>.
+#[tokio::test]
+async fn the_file_is_sound_and_takes_no_state_but_the_four() {
+    let folder = Folder::new();
+    let store = open(&folder, &Clock::manual(at(NOW)).0).await;
+    let checked: String = sqlx::query_scalar("PRAGMA integrity_check").fetch_one(&store.write).await.unwrap();
+    assert_eq!(checked, "ok");
+    let insert = |state: &'static str| {
+        let row = sqlx::query(
+            "INSERT INTO deliveries (tenant_id, id, endpoint_id, event_id, event_type, state, attempts, failures, claim, created_at)
+             VALUES ('acme', $1, 'ep', 'evt', 'incident.created', $1, 1, 0, 1, 0)",
+        );
+        row.bind(state).execute(&store.write)
+    };
+    for state in ["pending", "succeeded", "failed", "dropped"] {
+        insert(state).await.unwrap();
+    }
+    for state in ["lost", "", "Pending"] {
+        let refused = insert(state).await.unwrap_err().to_string();
+        assert!(refused.contains("CHECK"), "{state:?}: {refused}");
+    }
+}
