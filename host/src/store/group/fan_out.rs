@@ -7,7 +7,7 @@ use std::time::Instant;
 use jiff::Timestamp;
 use sqlx::AnyConnection;
 
-use super::parts::PART;
+use super::parts::{self, Part};
 use super::{Accept, AcceptError, Accepted, Group, Place, Taken};
 use crate::domain::delivery::{Delivery, Leased};
 use crate::domain::endpoint::{Endpoint, EndpointState};
@@ -21,10 +21,8 @@ use crate::store::{Store, StoreError};
 
 /// Deliveries of one request at most: each costs memory, and time that others wait for.
 pub const FAN_OUT_LIMIT: usize = 100_000;
-/// New deliveries after which a transaction takes no further request.
-const DELIVERIES: usize = 10_000;
 /// A request that makes more deliveries is large on PostgreSQL: it has a transaction of its own, so that nobody else's takes as
-/// long. On SQLite, where nobody else writes meanwhile, one of more than [`PART`] is, and has several.
+/// long. On SQLite, where nobody else writes meanwhile, one that makes more than a [`Part`] is, and has several.
 const LARGE: usize = 1_000;
 
 /// Of each tenant that exists; `None` where they are unreadable, which must not keep other tenants' events out.
@@ -64,7 +62,7 @@ impl Group {
         let (mut later, small): (VecDeque<Accept>, VecDeque<Accept>) =
             self.accepts.drain(..).partition(|accept| is_large(store, accept, endpoints) || waits(accept));
         self.accepts = small;
-        while self.deliveries.len() < DELIVERIES
+        while self.deliveries.len() < enough(store.kind)
             && let Some(accept) = self.accepts.pop_front()
         {
             let result = self.accept(store, &accept.events, endpoints, known);
@@ -215,17 +213,31 @@ pub(super) async fn current_endpoints(
     Ok(current)
 }
 
-/// Whether it needs a transaction of its own.
-fn is_large(store: &Store, Accept { events, progress, .. }: &Accept, endpoints: &Endpoints) -> bool {
-    let limit = match store.kind {
-        Kind::Sqlite => PART,
-        Kind::Postgres => LARGE,
-    };
-    progress.is_some() || deliveries_of(events, endpoints) > limit
+/// New deliveries after which a transaction takes no further request.
+fn enough(kind: Kind) -> usize {
+    match kind {
+        Kind::Sqlite => 2 * parts::DELIVERIES,
+        Kind::Postgres => 10 * LARGE,
+    }
 }
 
-/// How many deliveries these events make at most.
-fn deliveries_of(events: &[Event], endpoints: &Endpoints) -> usize {
-    let of = |event: &Event| Some(endpoints.get(&event.tenant)?.as_ref()?.wanting(&event.event_type).count());
-    events.iter().filter_map(of).sum()
+/// Whether it needs a transaction of its own.
+fn is_large(store: &Store, Accept { events, progress, .. }: &Accept, endpoints: &Endpoints) -> bool {
+    // One for each delivery that they make at most.
+    let wanting = || {
+        events.iter().flat_map(|event| {
+            let endpoints = endpoints.get(&event.tenant).and_then(Option::as_ref);
+            endpoints.into_iter().flat_map(|endpoints| endpoints.wanting(&event.event_type))
+        })
+    };
+    let makes_more_than = |deliveries| wanting().nth(deliveries).is_some();
+    let is_large = || match store.kind {
+        Kind::Sqlite => {
+            let mut part = Part::default();
+            // Few need no look at whose they are.
+            makes_more_than(parts::ENDPOINTS) && !wanting().all(|endpoint| part.takes(endpoint.id))
+        }
+        Kind::Postgres => makes_more_than(LARGE),
+    };
+    progress.is_some() || is_large()
 }

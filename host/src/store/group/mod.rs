@@ -24,7 +24,7 @@ use crate::telemetry::METRICS;
 use fan_out::Endpoints;
 pub use fan_out::FAN_OUT_LIMIT;
 #[cfg(test)]
-pub(super) use parts::PART;
+pub(super) use parts::ENDPOINTS as PART_ENDPOINTS;
 use parts::Progress;
 
 /// One event as accepted.

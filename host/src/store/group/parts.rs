@@ -19,9 +19,31 @@ use crate::store::sized::Column::{Integer, Text};
 use crate::store::sized::Sized;
 use crate::store::{Store, StoreError, parsed};
 
-/// Deliveries of one part at most. Each has pages of its own in two indexes by endpoint, so that more of them fill the log that is folded
-/// when it has [`FOLD_OFTEN`](crate::store::database::FOLD_OFTEN) pages within the part; with fewer the commits are what costs.
-pub(in crate::store) const PART: usize = 50;
+/// Endpoints of one part at most. Each has pages of its own in two indexes, so that more of them fill the log that is folded when it
+/// has [`FOLD_OFTEN`](crate::store::database::FOLD_OFTEN) pages within the part; with fewer the commits are what costs.
+pub(in crate::store) const ENDPOINTS: usize = 50;
+/// Deliveries of one part at most. Those of one endpoint share pages.
+pub(super) const DELIVERIES: usize = 200;
+
+/// What is in one part.
+#[derive(Default)]
+pub(super) struct Part {
+    endpoints: HashSet<EndpointId>,
+    deliveries: usize,
+}
+
+impl Part {
+    /// Takes a delivery in, if it has room for it.
+    pub(super) fn takes(&mut self, endpoint: EndpointId) -> bool {
+        let has_place = self.endpoints.len() < ENDPOINTS || self.endpoints.contains(&endpoint);
+        let takes = has_place && self.deliveries < DELIVERIES;
+        if takes {
+            self.endpoints.insert(endpoint);
+            self.deliveries += 1;
+        }
+        takes
+    }
+}
 
 /// How far the parts of a request came.
 #[derive(Clone)]
@@ -90,7 +112,7 @@ impl Group {
                 progress
             }
         };
-        let mut lanes = store.handover.lanes();
+        let (mut part, mut lanes) = (Part::default(), store.handover.lanes());
         while let Some(event) = events.get(progress.next) {
             let wanting = match endpoints.get(&event.tenant) {
                 Some(Some(endpoints)) => Some(endpoints.wanting(&event.event_type)),
@@ -102,7 +124,7 @@ impl Group {
             if let Deliveries::Made(made) = &mut progress.events[progress.next] {
                 let after = progress.after;
                 for endpoint in wanting.into_iter().flatten().filter(|endpoint| Some(endpoint.id) > after) {
-                    if self.deliveries.len() == PART {
+                    if !part.takes(endpoint.id) {
                         return Ok(Taken::Part(progress));
                     }
                     let goes_to = GoesTo::of(endpoint, &event.tenant, &mut lanes);

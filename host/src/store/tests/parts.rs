@@ -63,6 +63,22 @@ async fn large_requests_and_small_ones_are_all_stored() {
     world.assert_whole(1_905, 1).await;
 }
 
+/// Deliveries of one endpoint share pages: more of them are written at once than of as many endpoints.
+#[tokio::test]
+async fn a_request_is_large_by_its_endpoints_or_its_deliveries() {
+    let world = World::new().await;
+    let mut left = Vec::new();
+    for (endpoints, events) in [(1, 200), (1, 201), (50, 4), (50, 5), (51, 1)] {
+        while world.rows_of("endpoints").await < endpoints {
+            world.endpoint().await;
+        }
+        let first = left.len() * 1_000;
+        let (request, _answer) = request(first..first + events);
+        left.push(world.write(vec![request]).await.len());
+    }
+    assert_eq!(left, [0, 1, 0, 1, 1]);
+}
+
 #[tokio::test]
 async fn a_small_request_does_not_wait_for_a_large_one_before_it() {
     let world = World::new().await;
@@ -121,16 +137,16 @@ async fn endpoints_that_are_deleted_or_made_between_two_parts_count_from_then_on
     let (large, answer) = request(0..200);
     let mut rest = world.write(vec![large]).await;
     let first = [world.deliveries_of(endpoints[0]).await, world.deliveries_of(endpoints[2]).await];
-    assert_eq!(first, [17, 16]);
+    assert_eq!(first, [67, 66]);
     assert!(world.store.delete_endpoint(&world.acme, endpoints[0]).await.unwrap());
     let added = world.endpoint().await.id;
     while !rest.is_empty() {
         rest = world.write(rest).await;
     }
     let accepted = answer.await.unwrap().unwrap();
-    assert_eq!([world.deliveries_of(endpoints[0]).await, world.deliveries_of(endpoints[2]).await], [17, 200]);
+    assert_eq!([world.deliveries_of(endpoints[0]).await, world.deliveries_of(endpoints[2]).await], [67, 200]);
     // The event that a part ended within has all that come after, and the ones after that.
-    assert_eq!(world.deliveries_of(added).await, 184);
+    assert_eq!(world.deliveries_of(added).await, 134);
     let counts: Vec<(String, i64)> = sqlx::query_as(
         "SELECT e.id, COUNT(*) FROM events e JOIN deliveries d ON d.tenant_id = e.tenant_id AND d.event_id = e.id
          WHERE e.deliveries >= 0 GROUP BY e.id",
@@ -154,7 +170,7 @@ async fn the_next_start_finishes_what_a_killed_host_left() {
     let (large, answer) = request(0..300);
     assert_eq!(world.write(vec![large]).await.len(), 1);
     assert!(answer.await.is_err(), "it was never answered");
-    assert_eq!((world.rows_of("events WHERE deliveries = -1").await, world.rows_of("deliveries").await), (300, 50));
+    assert_eq!((world.rows_of("events WHERE deliveries = -1").await, world.rows_of("deliveries").await), (300, 200));
 
     // Nobody is at it: a repetition is not taken for stored.
     let (again, answer) = request(0..300);
@@ -185,13 +201,13 @@ async fn restarted(world: &World) -> Store {
 async fn a_request_goes_on_after_a_part_that_failed() {
     let world = World::new().await;
     world.endpoint().await;
-    let full = "CREATE TRIGGER full BEFORE INSERT ON deliveries WHEN (SELECT COUNT(*) FROM deliveries) >= 310
+    let full = "CREATE TRIGGER full BEFORE INSERT ON deliveries WHEN (SELECT COUNT(*) FROM deliveries) >= 410
         BEGIN SELECT RAISE(ABORT, 'full'); END";
     sqlx::query(full).execute(&world.store.write).await.unwrap();
     let posted = world.writer.accept((0..600).map(event).collect(), room());
     let mend = async {
         let failed = async {
-            while world.rows_of("deliveries").await < 300 {
+            while world.rows_of("deliveries").await < 400 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
             // Behind the part that fails.

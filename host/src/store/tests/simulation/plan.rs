@@ -13,7 +13,7 @@ use crate::domain::event::{Event, EventType, fingerprint, request_body};
 use crate::domain::id::{EndpointId, EventId, TenantId};
 use crate::domain::lanes::Limits;
 use crate::domain::outcome::{Answer, Outcome, SendError};
-use crate::store::group::PART;
+use crate::store::group::PART_ENDPOINTS;
 
 /// Hosts at most.
 pub(super) const HOSTS: usize = 3;
@@ -91,7 +91,7 @@ impl Plan {
         let tenants = if hosts == 1 { &table.tenants[..] } else { &table.tenants[..2] };
         let postings: Vec<Posting> = (0..4).map(|number| Posting::new(random, tenants, number)).collect();
         // Most likely between two parts.
-        for posting in postings.iter().filter(|posting| posting.deliveries > PART && !calm) {
+        for posting in postings.iter().filter(|posting| posting.deliveries > PART_ENDPOINTS && !calm) {
             let at_ms = posting.at_ms + random.random_range(0..PARTS_MS);
             faults.push((at_ms, 0, Fault::Crash { down_ms: random.random_range(50..5_000) }));
         }
@@ -134,7 +134,7 @@ impl Posting {
             Event { tenant: tenant.clone(), id, event_type: event_type.clone(), body, fingerprint, trace: None }
         };
         // Of large ones there are enough deliveries with one.
-        let most = if endpoints.len() > PART { 1 } else { 4 };
+        let most = if endpoints.len() > PART_ENDPOINTS { 1 } else { 4 };
         let events = (0..random.random_range(1..=most)).map(event).collect();
         Self { at_ms: random.random_range(0..POSTING_MS), events, deliveries: endpoints.len() }
     }

@@ -16,12 +16,12 @@ use crate::domain::id::{EndpointId, TenantId};
 use crate::domain::lanes::Limits;
 use crate::store::database::{Database, Kind, SQLITE, sqlite_path};
 use crate::store::direct::Direct;
-use crate::store::group::{Effects, Group, PART};
+use crate::store::group::{Effects, Group, PART_ENDPOINTS};
 use crate::store::tests::{Folder, keys};
 use crate::store::{Handover, NewEndpoint, Store, StoreError};
 
 /// Tenants, and how many endpoints each has. An event for the last is written in parts.
-const TENANTS: [(&str, usize); 3] = [("acme", 2), ("globex", 1), ("initech", PART + 5)];
+const TENANTS: [(&str, usize); 3] = [("acme", 2), ("globex", 1), ("initech", PART_ENDPOINTS + 5)];
 /// No endpoint fails this long.
 const DISABLE_AFTER: SignedDuration = SignedDuration::from_hours(24);
 
