@@ -152,6 +152,11 @@ pub async fn start(config: Config, clock: Clock, program: &Path) -> anyhow::Resu
         writing_soft.run_until_cancelled(writing.watch_writing()).await;
         "the watch over writing"
     });
+    let (statistics, statistics_soft) = (store.clone(), soft.clone());
+    tasks.spawn(async move {
+        statistics_soft.run_until_cancelled(statistics.watch_statistics()).await;
+        "the watch over a young database"
+    });
     let (poll, poll_soft) = (deliver.clone(), soft.clone());
     tasks.spawn(async move {
         poll.poll(poll_soft).await;

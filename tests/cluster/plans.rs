@@ -58,6 +58,32 @@ async fn every_statement_finds_its_rows_by_an_index() {
     assert!(seen > 50, "{seen} plans");
 }
 
+/// Plans are kept that were made for empty tables, and autovacuum comes after a minute.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_young_database_is_analysed_as_it_grows() {
+    let Some(server) = Postgres::start_with(&["fsync=off", "autovacuum=off"]) else { return crate::skipped() };
+    let database = server.database();
+    let machine = Machine::on(&database);
+    let _host = machine.serve().await;
+    let receiver = Receiver::answering([200]).await;
+    let acme = machine.tenant("acme").await;
+    acme.endpoint(&receiver).await;
+    let known = || -> i64 {
+        let rows = "SELECT CAST(reltuples AS BIGINT) FROM pg_class WHERE oid = to_regclass('deliveries')";
+        Postgres::sql(&database, rows).parse().unwrap()
+    };
+    assert_eq!(known(), -1, "never analysed");
+    // It looks anew when the file is twice as large, dead rows included.
+    for (batches, rows) in [(1, 500), (4, 1_500)] {
+        let event = json!({"tenant": "acme", "type": "incident.created", "data": {}});
+        for _ in 0..batches {
+            let batch = json!({"events": vec![event.clone(); 1_000]});
+            machine.operator().post("/v1/events/batch", batch).await.expect(202);
+        }
+        eventually("the planner to know of them", async || (known() >= rows).then_some(())).await;
+    }
+}
+
 fn plans(log: &str) -> impl Iterator<Item = &str> {
     log.split("duration: ").filter(|entry| entry.contains("Query Text"))
 }

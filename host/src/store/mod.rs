@@ -35,6 +35,7 @@ mod rows;
 mod seal;
 mod sessions;
 mod sized;
+mod statistics;
 mod tenants;
 #[cfg(test)]
 mod tests;
