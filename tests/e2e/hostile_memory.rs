@@ -1,4 +1,5 @@
-//! What a thousand hostile connections at once cost the host: the real process, and what the kernel says of it.
+//! What a thousand hostile connections at once cost the host, and what those do that callers keep: the real process, and what the
+//! kernel says of it.
 //!
 //! ```sh
 //! cargo test -p revnoxa-tests --test e2e hostile_memory -- --include-ignored    # also with a thousand receivers
@@ -13,6 +14,8 @@ use revnoxa_tests::{
 };
 use rustix::process::{Resource, getrlimit, setrlimit};
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 const AT_ONCE: usize = 1_000;
 const MIB: u64 = 1 << 20;
@@ -27,6 +30,29 @@ async fn a_thousand_connections_to_hostile_receivers_cost_little_memory() {
 #[ignore = "long, as it makes a thousand endpoints: see the module for the command"]
 async fn a_thousand_hostile_receivers_cost_little_memory() {
     cost_of(AT_ONCE).await;
+}
+
+#[tokio::test]
+async fn connections_that_callers_keep_cost_little_memory() {
+    const CALLERS: u64 = 400;
+    const EACH: u64 = 40 << 10;
+    if on_postgres() {
+        return;
+    }
+    raise_file_limit();
+    let machine = Machine::new();
+    let process = machine.serve().await;
+    let before = memory(process.pid(), "RssAnon:");
+    let mut callers = Vec::new();
+    for _ in 0..CALLERS {
+        let mut caller = TcpStream::connect(machine.address()).await.unwrap();
+        caller.write_all(b"GET /livez HTTP/1.1\r\nHost: host\r\n\r\n").await.unwrap();
+        assert_ne!(caller.read(&mut [0; 1_024]).await.unwrap(), 0);
+        callers.push(caller);
+    }
+    let each = memory(process.pid(), "RssAnon:").saturating_sub(before) / CALLERS;
+    show(&format!("a connection that is kept: {} KiB", each >> 10));
+    assert!(each <= EACH, "{} KiB for each connection", each >> 10);
 }
 
 /// The kinds that make a host keep most, and whether they keep it waiting.

@@ -1,6 +1,7 @@
 use std::{
     collections::BTreeMap,
     env,
+    net::SocketAddr,
     ops::Deref,
     path::{Path, PathBuf},
     process::{ExitStatus, Output, Stdio},
@@ -111,6 +112,11 @@ impl Machine {
     /// The directory that the processes run in; its `data` holds the database.
     pub fn dir(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// Where its host listens that was started last.
+    pub fn address(&self) -> SocketAddr {
+        self.server.address()
     }
 
     /// Starts `revnoxa-host serve` and waits until it is ready.
