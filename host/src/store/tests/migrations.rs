@@ -152,8 +152,6 @@ async fn migrations_cut_short_leave_all_as_it_was_and_the_next_start_makes_them(
 async fn the_file_is_sound_and_takes_no_state_but_the_four() {
     let folder = Folder::new();
     let store = open(&folder, &Clock::manual(at(NOW)).0).await;
-    let checked: String = sqlx::query_scalar("PRAGMA integrity_check").fetch_one(&store.write).await.unwrap();
-    assert_eq!(checked, "ok");
     let insert = |state: &'static str| {
         let row = sqlx::query(
             "INSERT INTO deliveries (tenant_id, id, endpoint_id, event_id, event_type, state, attempts, failures, claim, created_at)
@@ -168,4 +166,6 @@ async fn the_file_is_sound_and_takes_no_state_but_the_four() {
         let refused = insert(state).await.unwrap_err().to_string();
         assert!(refused.contains("CHECK"), "{state:?}: {refused}");
     }
+    let checked: String = sqlx::query_scalar("PRAGMA integrity_check").fetch_one(&store.write).await.unwrap();
+    assert_eq!(checked, "ok");
 }
